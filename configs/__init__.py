@@ -1,0 +1,1 @@
+"""Every option of SafeGuard. May import nothing of the other packages."""

@@ -1,0 +1,1 @@
+"""What runs as Ray Serve replicas. May import storage and configs only."""

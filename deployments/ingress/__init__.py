@@ -1,0 +1,1 @@
+"""The REST API: routes, schemas, keys, errors. No model, no blocking work on the loop."""

@@ -1,0 +1,1 @@
+"""Model code that knows nothing of Ray. May import configs only."""

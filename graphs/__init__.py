@@ -1,0 +1,1 @@
+"""How deployments and jobs are composed. May import everything below it."""

@@ -1,0 +1,86 @@
+"""The one tree of errors that the platform raises on purpose. Mapped to HTTP in one place: deployments/ingress/problems.py.
+
+SafeGuardError
+├── NotFound            no such picture (404)
+├── Conflict            the state does not allow it (409)
+│   └── StaleClaim      the lease has expired or was never given (409)
+├── InvalidInput        a value is malformed (422)
+├── TooLarge            too many bytes or pixels (413)
+├── UnsupportedImage    not an image we read, or a broken one (415)
+├── Unauthenticated     no valid key (401)
+├── Forbidden           the key lacks the scope (403)
+├── RateLimited         the key's limit is used up (429)
+├── Unavailable         a part we need does not answer (503)
+│   └── FencedOut       another writer has taken over
+└── ConfigurationError  an option, model file or folder is wrong (raised at start, never to clients)
+"""
+
+
+class SafeGuardError(Exception):
+    """Base of all. ``str(error)`` is written for the reader of an API answer: no path, no SQL, no secret."""
+
+
+class NotFound(SafeGuardError):
+    """There is nothing under that name or id."""
+
+
+class Conflict(SafeGuardError):
+    """The request contradicts the present state."""
+
+
+class StaleClaim(Conflict):
+    """The claim on a picture is not, or no longer, the caller's; nothing was changed."""
+
+
+class InvalidInput(SafeGuardError):
+    """A value is malformed.
+
+    Args:
+        detail: what is wrong, for the reader.
+        field: name of the field, where one is at fault.
+    """
+
+    def __init__(self, detail: str, field: str | None = None) -> None:
+        super().__init__(detail)
+        self.field = field
+
+
+class TooLarge(SafeGuardError):
+    """Too many bytes or pixels."""
+
+
+class UnsupportedImage(SafeGuardError):
+    """The bytes are not an image we read, or a damaged one."""
+
+
+class Unauthenticated(SafeGuardError):
+    """The key is missing, unknown, expired or revoked."""
+
+
+class Forbidden(SafeGuardError):
+    """The key is valid but lacks the scope."""
+
+
+class RateLimited(SafeGuardError):
+    """The key's limit is used up.
+
+    Args:
+        detail: what is limited.
+        retry_after_s: seconds until another try makes sense.
+    """
+
+    def __init__(self, detail: str, retry_after_s: float) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+
+
+class Unavailable(SafeGuardError):
+    """The database, the object store or a replica does not answer; a retry may succeed."""
+
+
+class FencedOut(Unavailable):
+    """Another similarity writer has taken over; this one must stop."""
+
+
+class ConfigurationError(SafeGuardError):
+    """An option, a model file or a folder is wrong; the message says which and how to mend it."""
