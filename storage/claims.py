@@ -1,0 +1,296 @@
+"""The claim on an image: a lease with a fencing token, so every picture is finished exactly once. Below the deployments."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from storage.errors import InvalidInput, NotFound, StaleClaim
+from storage.tables import Status
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to process one image until ``expires_at``; ``token`` proves it."""
+
+    image_id: int
+    s3_path: str
+    name: str
+    model_name: str
+    sha256: bytes
+    token: UUID
+    attempt: int
+    expires_at: datetime
+
+
+@dataclass(frozen=True)
+class Link:
+    """A match found for the claimed image: the other image and the evidence (see storage.tables.ImageMatch)."""
+
+    image_id: int
+    relation: str
+    method: str
+    score: float
+    threshold: float
+    evidence: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class FoundObject:
+    """One detection: box in pixels of the picture as displayed."""
+
+    label: str
+    score: float
+    box: tuple[float, float, float, float]
+    model: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All that processing one image found; stored in one transaction."""
+
+    claim: Claim
+    links: list[Link] = field(default_factory=list)
+    objects: list[FoundObject] = field(default_factory=list)
+    content_scores: dict[str, float] = field(default_factory=dict)
+
+
+_EXPIRE = text("""
+UPDATE image SET
+    status = CASE WHEN attempt >= :max_attempts THEN 'FAILED' ELSE 'UPLOADED' END,
+    failure = CASE WHEN attempt >= :max_attempts
+              THEN 'no worker finished it within its lease, ' || attempt || ' times' END,
+    lease_token = NULL, lease_expires_at = NULL
+WHERE id IN (SELECT id FROM image WHERE status = 'PROCESSING' AND lease_expires_at < now()
+             ORDER BY lease_expires_at LIMIT 200 FOR UPDATE SKIP LOCKED)
+""")
+
+CLAIM = text("""
+UPDATE image SET status = 'PROCESSING', attempt = attempt + 1, lease_token = gen_random_uuid(),
+       lease_expires_at = now() + make_interval(secs => :lease_s), not_before = NULL
+WHERE id IN (SELECT id FROM image
+             WHERE status = 'UPLOADED' AND uploaded_at IS NOT NULL AND model_name = :model_name
+                   AND (not_before IS NULL OR not_before <= now())
+             ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED)
+RETURNING id, s3_path, name, model_name, sha256, lease_token, attempt, lease_expires_at
+""")
+
+_RENEW = text("""
+UPDATE image SET lease_expires_at = now() + make_interval(secs => :lease_s)
+FROM unnest(CAST(:ids AS bigint[]), CAST(:tokens AS uuid[])) AS held(id, token)
+WHERE image.id = held.id AND image.lease_token = held.token AND image.status = 'PROCESSING'
+      AND image.lease_expires_at > now()
+RETURNING image.id
+""")
+
+_FINISH = text("""
+UPDATE image SET status = 'PROCESSED', processed_at = now(), finished_token = image.lease_token,
+       lease_token = NULL, lease_expires_at = NULL, failure = NULL
+FROM unnest(CAST(:ids AS bigint[]), CAST(:tokens AS uuid[])) AS held(id, token)
+WHERE image.id = held.id AND image.lease_token = held.token AND image.status = 'PROCESSING'
+      AND image.lease_expires_at > now()
+RETURNING image.id
+""")
+
+_LINKS = text("""
+WITH link AS (SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS l(
+        image_id bigint, other bigint, relation text, method text, score float8, threshold float8, evidence jsonb)),
+     present AS (SELECT id FROM image WHERE id IN (SELECT other FROM link) ORDER BY id FOR KEY SHARE)
+INSERT INTO image_match AS held (image_a, image_b, relation, method, score, threshold, evidence)
+SELECT DISTINCT ON (least(image_id, other), greatest(image_id, other))
+       least(image_id, other), greatest(image_id, other), relation, method, score, threshold, evidence
+FROM link JOIN present ON present.id = link.other
+ORDER BY least(image_id, other), greatest(image_id, other), score DESC
+ON CONFLICT (image_a, image_b) DO UPDATE SET relation = excluded.relation, method = excluded.method,
+    score = excluded.score, threshold = excluded.threshold, evidence = excluded.evidence
+    WHERE excluded.score > held.score
+""")
+
+_OBJECTS = text("""
+INSERT INTO detection (image_id, ordinal, label, score, x0, y0, x1, y1, model)
+SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS d(
+    image_id bigint, ordinal int, label text, score float8, x0 float8, y0 float8, x1 float8, y1 float8, model text)
+""")
+
+_SCORES = text("""
+INSERT INTO content_score (image_id, model, score)
+SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS s(image_id bigint, model text, score float8)
+""")
+
+_RELEASE = text("""
+UPDATE image SET
+    status = CASE WHEN :permanent OR attempt >= :max_attempts THEN 'FAILED' ELSE 'UPLOADED' END,
+    failure = CASE WHEN :permanent OR attempt >= :max_attempts THEN CAST(:reason AS text) END,
+    not_before = now() + make_interval(secs => :retry_delay_s * power(2, least(attempt, 16) - 1)),
+    lease_token = NULL, lease_expires_at = NULL
+WHERE id = :id AND lease_token = :token AND status = 'PROCESSING'
+RETURNING status
+""")
+
+
+async def expire(engine: AsyncEngine, *, max_attempts: int) -> int:
+    """Takes back claims whose lease is over: UPLOADED again, or FAILED after the last attempt.
+
+    Returns:
+        Claims taken back, at most 200 a call.
+    """
+    async with engine.begin() as connection:
+        return (await connection.execute(_EXPIRE, {"max_attempts": max_attempts})).rowcount
+
+
+async def claim(
+    engine: AsyncEngine, model_names: Sequence[str], limit: int, *, lease_s: float, max_attempts: int
+) -> list[Claim]:
+    """Claims the oldest waiting images of some queues, after taking back expired claims.
+
+    Args:
+        model_names: queues, in order of preference.
+        limit: at most so many images.
+        lease_s: seconds the claim is valid.
+        max_attempts: claims before an image is FAILED.
+    Returns:
+        Claims by id; no other caller gets the same images while the leases last.
+    """
+    await expire(engine, max_attempts=max_attempts)
+    claims: list[Claim] = []
+    async with engine.begin() as connection:
+        for model_name in model_names:
+            wanted = limit - len(claims)
+            if wanted <= 0:
+                break
+            arguments = {"model_name": model_name, "limit": wanted, "lease_s": lease_s}
+            rows = (await connection.execute(CLAIM, arguments)).all()
+            claims += [
+                Claim(r.id, r.s3_path, r.name, r.model_name, bytes(r.sha256), r.lease_token, r.attempt, r.lease_expires_at)
+                for r in rows
+            ]
+    return sorted(claims, key=lambda held: held.image_id)
+
+
+def _held(claims: Sequence[Claim]) -> dict[str, Any]:
+    ordered = sorted(claims, key=lambda held: held.image_id)
+    return {"ids": [held.image_id for held in ordered], "tokens": [held.token for held in ordered]}
+
+
+async def renew(engine: AsyncEngine, claims: Sequence[Claim], *, lease_s: float) -> set[int]:
+    """Extends the leases that are still held.
+
+    Returns:
+        Ids of the images whose claim is still the caller's; work on the others should stop.
+    """
+    async with engine.begin() as connection:
+        return set((await connection.execute(_RENEW, {**_held(claims), "lease_s": lease_s})).scalars())
+
+
+async def finish(engine: AsyncEngine, outcomes: Sequence[Outcome]) -> set[int]:
+    """Stores results and makes the images PROCESSED, in one transaction, each only while its claim is valid.
+
+    Links are kept once per pair, with the better score; links to images deleted meanwhile are dropped.
+
+    Returns:
+        Ids that were finished; the claims on the others had expired, and nothing of them was stored.
+    """
+    async with engine.begin() as connection:
+        finished = set((await connection.execute(_FINISH, _held([o.claim for o in outcomes]))).scalars())
+        accepted = [o for o in outcomes if o.claim.image_id in finished]
+        await _store_links(connection, [(o.claim.image_id, link) for o in accepted for link in o.links])
+        objects = [
+            {
+                "image_id": o.claim.image_id, "ordinal": ordinal, "label": found.label, "score": found.score,
+                "x0": found.box[0], "y0": found.box[1], "x1": found.box[2], "y1": found.box[3], "model": found.model,
+            }
+            for o in accepted
+            for ordinal, found in enumerate(o.objects)
+        ]  # fmt: skip
+        scores = [
+            {"image_id": o.claim.image_id, "model": model, "score": score}
+            for o in accepted
+            for model, score in o.content_scores.items()
+        ]
+        for statement, rows in ((_OBJECTS, objects), (_SCORES, scores)):
+            if rows:
+                await connection.execute(statement, {"rows": json.dumps(rows)})
+    return finished
+
+
+async def _store_links(connection: AsyncConnection, links: Sequence[tuple[int, Link]]) -> None:
+    rows = [
+        {
+            "image_id": image_id, "other": link.image_id, "relation": link.relation, "method": link.method,
+            "score": link.score, "threshold": link.threshold, "evidence": link.evidence,
+        }
+        for image_id, link in links
+        if link.image_id != image_id
+    ]  # fmt: skip
+    if rows:
+        await connection.execute(_LINKS, {"rows": json.dumps(rows)})
+
+
+async def release(
+    engine: AsyncEngine,
+    held: Claim,
+    reason: str,
+    *,
+    retry_delay_s: float,
+    max_attempts: int,
+    permanent: bool = False,
+) -> Status | None:
+    """Gives a claim back after a failure.
+
+    Args:
+        reason: kept with a FAILED image, for its reader: no path, no SQL.
+        retry_delay_s: pause before the next claim, times 2^(attempt-1).
+        permanent: another attempt cannot succeed (the picture itself is at fault).
+    Returns:
+        The status it has now; None if the claim was no longer the caller's.
+    """
+    arguments = {
+        "id": held.image_id, "token": held.token, "reason": reason, "permanent": permanent,
+        "retry_delay_s": retry_delay_s, "max_attempts": max_attempts,
+    }  # fmt: skip
+    async with engine.begin() as connection:
+        status = (await connection.execute(_RELEASE, arguments)).scalar_one_or_none()
+    return Status(status) if status else None
+
+
+async def deliver(engine: AsyncEngine, image_id: int, token: UUID, related_ids: Sequence[int]) -> None:
+    """Stores the result of an outside worker, once; a repeat with the same token changes nothing and is no error.
+
+    Raises:
+        NotFound: there is no such image.
+        StaleClaim: the token is not that of the present, unexpired claim.
+        InvalidInput: a related id does not exist, or is the image itself.
+    """
+    statement = text(
+        "SELECT lease_token, finished_token, lease_expires_at > now() AS valid, status FROM image"
+        " WHERE id = :id AND uploaded_at IS NOT NULL FOR UPDATE"
+    )
+    async with engine.begin() as connection:
+        row = (await connection.execute(statement, {"id": image_id})).one_or_none()
+        if row is None:
+            raise NotFound(f"there is no image {image_id}")
+        if row.finished_token == token:
+            return
+        if row.lease_token != token or row.status != Status.PROCESSING or not row.valid:
+            raise StaleClaim(f"the claim on image {image_id} has expired or was never given; nothing was changed")
+        if image_id in related_ids:
+            raise InvalidInput(f"image {image_id} cannot be related to itself", "result")
+        known = set(
+            (
+                await connection.execute(
+                    text("SELECT id FROM image WHERE id = ANY(CAST(:ids AS bigint[])) AND uploaded_at IS NOT NULL"),
+                    {"ids": list(related_ids)},
+                )
+            ).scalars()
+        )
+        unknown = sorted(set(related_ids) - known)
+        if unknown:
+            raise InvalidInput(f"no such images: {', '.join(map(str, unknown[:20]))}", "result")
+        await connection.execute(_FINISH, {"ids": [image_id], "tokens": [token]})
+        links = [Link(other, "external", "external", 1.0, 0.0, {"delivered_by": "worker"}) for other in related_ids]
+        await _store_links(connection, [(image_id, link) for link in links])

@@ -1,0 +1,61 @@
+"""The asyncpg engine: made inside the process and on the loop that uses it. Imports configs and errors only."""
+
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from configs.settings import Settings
+from storage.errors import ConfigurationError, Unavailable
+
+
+def database_dsn(settings: Settings) -> str:
+    """The plain ``postgresql://`` address.
+
+    Raises:
+        ConfigurationError: none is set and no embedded server has been started for this home.
+    """
+    if settings.database_url is None:
+        raise ConfigurationError(
+            "no database: set SAFEGUARD_DATABASE_URL, or run `safeguard up` to start the embedded PostgreSQL"
+        )
+    url = settings.database_url.get_secret_value()
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme.split("+")[0] not in ("postgresql", "postgres"):
+        raise ConfigurationError("SAFEGUARD_DATABASE_URL must start with postgresql://")
+    return f"postgresql://{rest}"
+
+
+def create_engine(settings: Settings, *, pool_size: int | None = None) -> AsyncEngine:
+    """An engine whose connections and statements have time limits.
+
+    Args:
+        settings: gives address, pool size and the limit in seconds.
+        pool_size: connections to hold instead of the setting's.
+    Returns:
+        AsyncEngine; connections are tested before use, so a restarted server is noticed without a failed request.
+    """
+    return create_async_engine(
+        "postgresql+asyncpg" + database_dsn(settings).removeprefix("postgresql"),
+        pool_size=pool_size or settings.database_pool_size,
+        max_overflow=2,
+        pool_timeout=settings.database_timeout_s,
+        pool_pre_ping=True,
+        connect_args={
+            "timeout": settings.database_timeout_s,
+            "command_timeout": settings.database_timeout_s,
+            "server_settings": {"application_name": "safeguard", "jit": "off"},
+        },
+    )
+
+
+async def ping(engine: AsyncEngine) -> None:
+    """One round trip.
+
+    Raises:
+        Unavailable: the server does not answer.
+    """
+    try:
+        async with engine.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+    except (OSError, TimeoutError, DBAPIError) as error:
+        raise Unavailable("the database does not answer") from error

@@ -1,0 +1,172 @@
+"""Reading images, their links and what was seen in them. Changes nothing; imports tables and errors only."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import case, literal, select, union_all
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlmodel import col
+
+from storage.errors import NotFound
+from storage.tables import ContentScore, Detection, Image, ImageMatch, Status
+
+_BATCH = 1000
+
+
+@dataclass(frozen=True)
+class StoredMatch:
+    """A link as seen from one of its two images."""
+
+    image_id: int
+    name: str
+    s3_path: str
+    relation: str
+    method: str
+    score: float
+    threshold: float
+    evidence: dict[str, Any]
+    created_at: datetime
+
+
+async def get(engine: AsyncEngine, image_id: int) -> Image:
+    """The image with that id.
+
+    Raises:
+        NotFound: there is none, or its upload has not finished.
+    """
+    statement = select(*Image.__table__.columns).where(  # type: ignore[attr-defined]
+        col(Image.id) == image_id, col(Image.uploaded_at).is_not(None)
+    )
+    async with engine.connect() as connection:
+        row = (await connection.execute(statement)).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no image {image_id}")
+    return Image(**row._mapping)
+
+
+async def stream(
+    engine: AsyncEngine, status: Status, *, after: int = 0, limit: int | None = None
+) -> AsyncIterator[list[tuple[int, str, str]]]:
+    """Images of one status by id, through a server-side cursor: constant memory for any number.
+
+    Args:
+        after: only ids above this one.
+        limit: at most so many.
+    Yields:
+        Batches of (id, name, s3_path).
+    """
+    statement = (
+        select(Image.id, Image.name, Image.s3_path)
+        .where(col(Image.status) == status, col(Image.uploaded_at).is_not(None), col(Image.id) > after)
+        .order_by(col(Image.id))
+        .limit(limit)
+        .execution_options(yield_per=_BATCH)
+    )
+    async with engine.connect() as connection:
+        rows = await connection.stream(statement)
+        async for batch in rows.partitions(_BATCH):
+            yield [(row[0], row[1], row[2]) for row in batch]
+
+
+def _links(image_id: int) -> Any:
+    columns = [ImageMatch.relation, ImageMatch.method, ImageMatch.score, ImageMatch.threshold, ImageMatch.evidence]
+    columns.append(ImageMatch.created_at)  # type: ignore[arg-type]
+    # Two index scans: (image_a, image_b) is the primary key, (image_b, image_a) an index. An OR would scan the table.
+    forward = select(col(ImageMatch.image_b).label("other"), *columns).where(col(ImageMatch.image_a) == image_id)
+    reverse = select(col(ImageMatch.image_a).label("other"), *columns).where(col(ImageMatch.image_b) == image_id)
+    return union_all(forward, reverse).subquery()
+
+
+async def matches(engine: AsyncEngine, image_id: int) -> list[StoredMatch]:
+    """All processed images linked to this one with their evidence, best first; either side of a link sees it.
+
+    Order: relation (exact, copy, external, semantic), then score, then id.
+
+    Raises:
+        NotFound: there is no such image.
+    """
+    links = _links(image_id)
+    rank = case({"exact": 0, "copy": 1, "external": 2}, value=links.c.relation, else_=literal(3))
+    statement = (
+        select(links, Image.name, Image.s3_path)
+        .join(Image, col(Image.id) == links.c.other)
+        .where(col(Image.status) == Status.PROCESSED)
+        .order_by(rank, links.c.score.desc(), links.c.other)
+    )
+    async with engine.connect() as connection:
+        rows = (await connection.execute(statement)).all()
+    if not rows:
+        await get(engine, image_id)
+    return [
+        StoredMatch(
+            row.other, row.name, row.s3_path, row.relation, row.method, row.score, row.threshold,
+            row.evidence, row.created_at,
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+async def related(engine: AsyncEngine, image_id: int) -> list[tuple[int, str]]:
+    """(id, s3_path) of the processed images linked to this one, best first.
+
+    Raises:
+        NotFound: there is no such image.
+    """
+    return [(match.image_id, match.s3_path) for match in await matches(engine, image_id)]
+
+
+async def detections(engine: AsyncEngine, image_id: int) -> list[Detection]:
+    """People and objects in the image, surest first.
+
+    Raises:
+        NotFound: there is no such image.
+    """
+    await get(engine, image_id)
+    statement = (
+        select(*Detection.__table__.columns)  # type: ignore[attr-defined]
+        .where(col(Detection.image_id) == image_id)
+        .order_by(col(Detection.ordinal))
+    )
+    async with engine.connect() as connection:
+        return [Detection(**row._mapping) for row in (await connection.execute(statement)).all()]
+
+
+async def content_scores(engine: AsyncEngine, image_id: int) -> list[ContentScore]:
+    """How unsafe each filter holds the image to be.
+
+    Raises:
+        NotFound: there is no such image.
+    """
+    await get(engine, image_id)
+    statement = select(*ContentScore.__table__.columns).where(  # type: ignore[attr-defined]
+        col(ContentScore.image_id) == image_id
+    )
+    async with engine.connect() as connection:
+        return [ContentScore(**row._mapping) for row in (await connection.execute(statement)).all()]
+
+
+async def existing(engine: AsyncEngine, ids: list[int]) -> dict[int, tuple[str, str]]:
+    """Which of ``ids`` are stored: id -> (name, s3_path). The vector index may know pictures that are gone."""
+    statement = select(Image.id, Image.name, Image.s3_path).where(
+        col(Image.id).in_(ids), col(Image.uploaded_at).is_not(None)
+    )
+    async with engine.connect() as connection:
+        return {row[0]: (row[1], row[2]) for row in (await connection.execute(statement)).all() if row[0] is not None}
+
+
+async def same_bytes(engine: AsyncEngine, digests: list[bytes]) -> dict[bytes, list[int]]:
+    """Stored images by the SHA-256 of their file: digest (32 bytes) -> ids, at most 1,000 in all, newest first."""
+    statement = (
+        select(Image.sha256, Image.id)
+        .where(col(Image.sha256).in_(digests), col(Image.uploaded_at).is_not(None))
+        .order_by(col(Image.id).desc())
+        .limit(1000)
+    )
+    found: dict[bytes, list[int]] = {}
+    async with engine.connect() as connection:
+        for digest, image_id in (await connection.execute(statement)).all():
+            if image_id is not None:
+                found.setdefault(digest, []).append(image_id)
+    return found

@@ -1,0 +1,134 @@
+"""API keys: random, stored as a hash, shown once; scopes, expiry, revocation and a limit per minute. Below the ingress."""
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import insert, select, text, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.sql import func
+from sqlmodel import col
+
+from storage.errors import Conflict, InvalidInput, NotFound, RateLimited, Unauthenticated
+from storage.tables import ApiKey
+
+SCOPES = ("image:read", "image:write", "image:process", "moderate", "admin")
+_PREFIX = "sg_"
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Who calls: the key's id and name, and what it may do."""
+
+    key_id: int
+    name: str
+    scopes: frozenset[str]
+
+
+def _hash(key: str) -> bytes:
+    return hashlib.sha256(key.encode()).digest()
+
+
+async def create_key(
+    engine: AsyncEngine,
+    name: str,
+    scopes: list[str] | tuple[str, ...],
+    *,
+    expires_at: datetime | None = None,
+    rate_limit: int | None = None,
+) -> str:
+    """Makes a key of 256 random bits; only its hash is stored, so this is the one time it can be seen.
+
+    Args:
+        name: unique, for people.
+        scopes: of ``SCOPES``.
+        expires_at: with time zone; None is never.
+        rate_limit: requests a minute; None is unlimited.
+    Raises:
+        InvalidInput: an unknown scope, no scope, an empty name, a limit under 1, or an expiry in the past.
+        Conflict: the name is taken.
+    """
+    unknown = sorted(set(scopes) - set(SCOPES))
+    if unknown or not scopes:
+        raise InvalidInput(f"scopes must be some of {', '.join(SCOPES)}; got {', '.join(unknown) or 'none'}", "scopes")
+    if not name.strip():
+        raise InvalidInput("a key needs a name", "name")
+    if rate_limit is not None and rate_limit < 1:
+        raise InvalidInput(f"a limit of {rate_limit} requests a minute would allow none", "rate_limit")
+    if expires_at is not None and (expires_at.tzinfo is None or expires_at <= datetime.now(UTC)):
+        raise InvalidInput("expires_at must be in the future and carry a time zone", "expires_at")
+    key = _PREFIX + secrets.token_urlsafe(32)
+    try:
+        async with engine.begin() as connection:
+            await connection.execute(
+                insert(ApiKey).values(
+                    name=name, hash=_hash(key), scopes=sorted(set(scopes)), expires_at=expires_at, rate_limit=rate_limit
+                )
+            )
+    except IntegrityError as error:
+        raise Conflict(f"there is a key named {name!r} already") from error
+    return key
+
+
+async def authenticate(engine: AsyncEngine, key: str) -> Principal:
+    """Who this key belongs to. Looked up by hash on each call, so a revocation acts at once.
+
+    Raises:
+        Unauthenticated: unknown, expired or revoked.
+        RateLimited: more requests in this minute than the key may make.
+    """
+    statement = select(
+        col(ApiKey.id), col(ApiKey.name), col(ApiKey.scopes), col(ApiKey.rate_limit), col(ApiKey.revoked_at),
+        (col(ApiKey.expires_at) <= func.now()).label("expired"),
+    ).where(col(ApiKey.hash) == _hash(key))  # fmt: skip
+    async with engine.connect() as connection:
+        row = (await connection.execute(statement)).one_or_none()
+        if row is None or row.revoked_at is not None or row.expired:
+            raise Unauthenticated("the key is unknown, expired or revoked")
+        if row.rate_limit is not None:
+            used = (
+                await connection.execute(
+                    text(
+                        "INSERT INTO rate_window AS w (key_id, minute, requests)"
+                        " VALUES (:key_id, date_trunc('minute', now()), 1) ON CONFLICT (key_id, minute)"
+                        " DO UPDATE SET requests = w.requests + 1"
+                        " RETURNING requests, 60 - extract(second FROM now()) AS left_s"
+                    ),
+                    {"key_id": row.id},
+                )
+            ).one()
+            if used.requests == 1:
+                await connection.execute(
+                    text("DELETE FROM rate_window WHERE key_id = :key_id AND minute < now() - interval '1 hour'"),
+                    {"key_id": row.id},
+                )
+            await connection.commit()
+            if used.requests > row.rate_limit:
+                raise RateLimited(f"this key may make {row.rate_limit} requests a minute", float(used.left_s))
+    return Principal(row.id, row.name, frozenset(row.scopes))
+
+
+async def list_keys(engine: AsyncEngine) -> list[ApiKey]:
+    """All keys by id, without anything that could be used as one."""
+    statement = select(*ApiKey.__table__.columns).order_by(col(ApiKey.id))  # type: ignore[attr-defined]
+    async with engine.connect() as connection:
+        return [ApiKey(**row._mapping) for row in (await connection.execute(statement)).all()]
+
+
+async def revoke_key(engine: AsyncEngine, name: str) -> None:
+    """Makes a key useless at once; revoking again is no error.
+
+    Raises:
+        NotFound: there is no key of that name.
+    """
+    async with engine.begin() as connection:
+        row = await connection.execute(
+            update(ApiKey)
+            .where(col(ApiKey.name) == name)
+            .values(revoked_at=func.coalesce(col(ApiKey.revoked_at), func.now()))
+            .returning(col(ApiKey.id))
+        )
+        if row.one_or_none() is None:
+            raise NotFound(f"there is no key named {name!r}")

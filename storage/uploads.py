@@ -1,0 +1,215 @@
+"""Putting a picture in and taking it out, so that no crash leaves anything a client believes stored. Below the ingress."""
+
+import hashlib
+import re
+import unicodedata
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import uuid4
+
+from sqlalchemy import bindparam, delete, func, insert, select, text, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlmodel import col
+
+from storage.errors import Conflict, NotFound
+from storage.objects import ObjectStore
+from storage.tables import AuditEntry, IdempotencyRecord, Image
+
+UPLOAD_CHANNEL = "safeguard_upload"
+_KEY_BYTES = 200
+"""S3 keys may have 1,024 bytes and file systems under a store 255; a uuid, the prefix and this stay below both."""
+
+
+@dataclass(frozen=True)
+class NewImage:
+    """A picture that has been checked and may be stored.
+
+    Args:
+        name: as sent, for display.
+        model_name: the queue it waits in.
+        data: the file as sent.
+        media_type: as sniffed from the bytes.
+        width, height: pixels as displayed.
+    """
+
+    name: str
+    model_name: str
+    data: bytes
+    media_type: str
+    width: int
+    height: int
+
+
+def object_key(name: str) -> str:
+    """``images/{uuid}_{name}`` with ``name`` made safe for a key: letters and digits of any language, ``. _ -``.
+
+    The key is at most 244 bytes long; a longer name loses its middle, never its extension.
+    """
+    safe = re.sub(r"[^\w.\-]+", "_", unicodedata.normalize("NFC", name)).strip(".") or "image"
+    while len(safe.encode()) > _KEY_BYTES:
+        stem, dot, extension = safe.rpartition(".")
+        if not dot or len(extension) > 16:
+            safe = safe[:-1]
+        else:
+            safe = f"{stem[:-1]}.{extension}"
+    return f"images/{uuid4()}_{safe}"
+
+
+def _request_hash(new: NewImage) -> bytes:
+    digest = hashlib.sha256()
+    for part in (new.name.encode(), new.model_name.encode(), hashlib.sha256(new.data).digest()):
+        digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.digest()
+
+
+async def _remembered(
+    connection: AsyncConnection, caller: int, key: str, wanted: bytes, remember_s: float
+) -> Image | None:
+    record = col(IdempotencyRecord.key_id) == caller, col(IdempotencyRecord.idempotency_key) == key
+    expired = col(IdempotencyRecord.created_at) < func.now() - timedelta(seconds=remember_s)
+    await connection.execute(delete(IdempotencyRecord).where(*record, expired))
+    row = (
+        await connection.execute(
+            select(IdempotencyRecord.request_hash, *Image.__table__.columns)  # type: ignore[attr-defined]
+            .join(Image, col(Image.id) == col(IdempotencyRecord.image_id))
+            .where(*record)
+        )
+    ).one_or_none()
+    if row is None:
+        return None
+    if row.request_hash != wanted:
+        raise Conflict("this Idempotency-Key was used for a different request")
+    return Image(**{name: value for name, value in row._mapping.items() if name != "request_hash"})
+
+
+async def upload(
+    engine: AsyncEngine,
+    objects: ObjectStore,
+    new: NewImage,
+    *,
+    caller: int,
+    idempotency_key: str | None = None,
+    remember_s: float = 86_400.0,
+) -> Image:
+    """Stores a picture: row first, object second, ``uploaded_at`` third, so only whole uploads can be claimed.
+
+    Args:
+        caller: id of the API key; idempotency keys are its own.
+        idempotency_key: a repeat with the same one returns the first image.
+        remember_s: seconds for which a repeat is recognised.
+    Returns:
+        The image; row and object are durable.
+    Raises:
+        Conflict: the idempotency key belongs to another request, or to one still under way.
+        Unavailable: the object store did not take the picture; nothing is left that could be claimed.
+    """
+    wanted = _request_hash(new)
+    async with engine.begin() as connection:
+        if idempotency_key is not None:
+            # Two copies of one request at the same moment: the second waits here, then sees the first's record.
+            await connection.execute(
+                select(func.pg_advisory_xact_lock(func.hashtextextended(f"{caller}:{idempotency_key}", 0)))
+            )
+            found = await _remembered(connection, caller, idempotency_key, wanted, remember_s)
+            if found is not None and found.uploaded_at is not None:
+                return found
+            if found is not None:
+                # The first try crashed, or is still storing the object: store it again under the same row.
+                return await _store(engine, objects, found, new)
+        columns = Image.__table__.columns  # type: ignore[attr-defined]
+        row = (
+            await connection.execute(
+                insert(Image)
+                .values(
+                    name=new.name,
+                    model_name=new.model_name,
+                    s3_path=object_key(new.name),
+                    sha256=hashlib.sha256(new.data).digest(),
+                    size_bytes=len(new.data),
+                    media_type=new.media_type,
+                    width=new.width,
+                    height=new.height,
+                    status="UPLOADED",
+                )
+                .returning(*columns)
+            )
+        ).one()
+        image = Image(**row._mapping)
+        if idempotency_key is not None:
+            await connection.execute(
+                upsert(IdempotencyRecord).values(
+                    key_id=caller, idempotency_key=idempotency_key, image_id=image.id, request_hash=wanted
+                )
+            )
+    return await _store(engine, objects, image, new)
+
+
+async def _store(engine: AsyncEngine, objects: ObjectStore, image: Image, new: NewImage) -> Image:
+    await objects.put(image.s3_path, new.data, new.media_type)
+    async with engine.begin() as connection:
+        # NOTIFY is delivered at commit: whoever wakes can claim the row.
+        image.uploaded_at = (
+            await connection.execute(
+                update(Image)
+                .where(col(Image.id) == image.id)
+                .values(uploaded_at=func.coalesce(col(Image.uploaded_at), func.now()))
+                .returning(col(Image.uploaded_at))
+            )
+        ).scalar_one_or_none()
+        if image.uploaded_at is None:
+            raise Conflict("the picture was deleted while it was being stored")
+        await connection.execute(
+            text("SELECT pg_notify(:channel, :name)").bindparams(
+                bindparam("channel", UPLOAD_CHANNEL), bindparam("name", image.model_name)
+            )
+        )
+    return image
+
+
+async def sweep(engine: AsyncEngine, objects: ObjectStore, *, older_than_s: float, limit: int = 100) -> int:
+    """Removes uploads that never got their object (a crash between row and object).
+
+    Returns:
+        Rows removed.
+    """
+    async with engine.begin() as connection:
+        stale = (
+            await connection.execute(
+                select(Image.id, Image.s3_path)
+                .where(
+                    col(Image.uploaded_at).is_(None),
+                    col(Image.created_at) < func.now() - timedelta(seconds=older_than_s),
+                )
+                .limit(limit)
+                .with_for_update(skip_locked=True)
+            )
+        ).all()
+        for _, key in stale:
+            await objects.delete(key)
+        if stale:
+            await connection.execute(delete(Image).where(col(Image.id).in_([row.id for row in stale])))
+    return len(stale)
+
+
+async def remove(engine: AsyncEngine, objects: ObjectStore, image_id: int, *, actor: str) -> None:
+    """Deletes rows, links and the object, and leaves an audit entry. The vectors are the similarity writer's to delete.
+
+    Raises:
+        NotFound: there is no such image.
+        Unavailable: the object store does not answer; nothing was deleted.
+    """
+    async with engine.begin() as connection:
+        row = (
+            await connection.execute(
+                delete(Image).where(col(Image.id) == image_id).returning(col(Image.s3_path), col(Image.sha256))
+            )
+        ).one_or_none()
+        if row is None:
+            raise NotFound(f"there is no image {image_id}")
+        await connection.execute(
+            insert(AuditEntry).values(
+                actor=actor, action="image.delete", subject=f"image/{image_id}", detail={"sha256": row.sha256.hex()}
+            )
+        )
+        await objects.delete(row.s3_path)
