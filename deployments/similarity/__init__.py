@@ -1,0 +1,1 @@
+"""Vector search: readers that answer and the one fenced writer. May import storage and configs only."""

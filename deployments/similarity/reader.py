@@ -1,0 +1,157 @@
+"""A reader of the vector tables: follows the writer's versions and answers searches. Knows nothing of Ray."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.settings import Settings
+from deployments.similarity.index import ExactIndex
+from storage.errors import Unavailable
+from storage.vectors import VectorSpace, VectorTable, connect
+
+
+@dataclass(frozen=True)
+class Query:
+    """One picture to search for.
+
+    Args:
+        vectors: for each space by name, float32[q, dim] or uint8[q, 32].
+        min_scores: for each space, the least score of a hit.
+        exclude: id of the picture itself, if it is stored.
+        k: hits at most for each query vector.
+    """
+
+    vectors: dict[str, NDArray[Any]]
+    min_scores: dict[str, float]
+    exclude: int | None = None
+    k: int = 100
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One stored vector near one of the query's: the box is the stored region as shares of width and height."""
+
+    space: str
+    image_id: int
+    query_row: int
+    region: int
+    box: tuple[float, float, float, float]
+    score: float
+
+
+@dataclass
+class _Followed:
+    space: VectorSpace
+    index: ExactIndex
+    table: VectorTable | None = None
+    version: int = 0
+    seq: int = -1
+    read_at: float = 0.0
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class VectorReader:
+    """Holds the vectors of some spaces in memory and searches them exactly.
+
+    Args:
+        settings: where the tables are.
+        spaces: which tables to follow.
+        stale_s: without a version asked for, the tables are looked at again after so many seconds.
+    """
+
+    def __init__(self, settings: Settings, spaces: list[VectorSpace], *, stale_s: float = 1.0) -> None:
+        self._settings = settings
+        self._stale_s = stale_s
+        self._connection: Any = None
+        self._followed = {space.name: _Followed(space, ExactIndex(space)) for space in spaces}
+
+    async def refresh(self, versions: dict[str, int] | None = None) -> None:
+        """Brings every table to at least the version asked for, or to the newest where that is stale.
+
+        Raises:
+            Unavailable: the tables cannot be read, or do not reach that version.
+        """
+        wanted = versions or {}
+        await asyncio.gather(*(self._follow(held, wanted.get(name)) for name, held in self._followed.items()))
+
+    async def _follow(self, held: _Followed, wanted: int | None) -> None:
+        def current() -> bool:
+            fresh = time.monotonic() - held.read_at < self._stale_s
+            return held.table is not None and (held.version >= wanted if wanted is not None else fresh)
+
+        if current():
+            return
+        async with held.lock:
+            if current():
+                return
+            try:
+                await self._read_new(held)
+            except (OSError, RuntimeError, ValueError) as error:
+                held.table = None
+                raise Unavailable("the vector tables do not answer") from error
+            if wanted is not None and held.version < wanted:
+                raise Unavailable(f"the vectors of {held.space.name} stand at {held.version}, not yet at {wanted}")
+
+    async def _read_new(self, held: _Followed) -> None:
+        if held.table is None:
+            if self._connection is None:
+                self._connection = await connect(self._settings)
+            held.table = await VectorTable.open(self._connection, held.space, create=False)
+            held.version, held.seq, held.index = 0, -1, ExactIndex(held.space)
+            if held.table is None:
+                held.read_at = time.monotonic()
+                return
+        version = await held.table.latest()
+        if version != held.version:
+            rows, seq = await held.table.read_since(held.seq)
+            held.index.extend(rows)
+            held.seq = seq
+            surplus = len(held.index) - await held.table.count()
+            if surplus > max(100, len(held.index) // 50):
+                # Deleted rows are harmless (callers look ids up in PostgreSQL) but cost time: read all again.
+                fresh = ExactIndex(held.space)
+                rows, held.seq = await held.table.read_since(-1)
+                fresh.extend(rows)
+                held.index = fresh
+            held.version = version
+        held.read_at = time.monotonic()
+
+    async def search(self, queries: list[Query], versions: dict[str, int] | None = None) -> list[list[Hit]]:
+        """Hits for each query, at tables no older than ``versions``.
+
+        Raises:
+            Unavailable: see ``refresh``.
+        """
+        await self.refresh(versions)
+        return await asyncio.to_thread(lambda: [self._search(query) for query in queries])
+
+    def _search(self, query: Query) -> list[Hit]:
+        hits = []
+        for name, vectors in query.vectors.items():
+            found = self._followed[name].index.search(
+                np.asarray(vectors), k=query.k, min_score=query.min_scores[name], exclude=query.exclude
+            )
+            hits += [Hit(name, *row) for row in found]
+        return hits
+
+    async def stored(self, space: str, image_id: int) -> NDArray[Any] | None:
+        """The vectors of one stored picture, [regions, dim]; None if it has none."""
+        await self.refresh()
+        return await asyncio.to_thread(self._followed[space].index.vectors_of, image_id)
+
+    def info(self) -> dict[str, Any]:
+        """Rows, version and age in seconds of each table as held here."""
+        now = time.monotonic()
+        return {
+            name: {
+                "rows": len(held.index),
+                "version": held.version,
+                "age_s": round(now - held.read_at, 3) if held.read_at else None,
+                "exists": held.table is not None,
+            }
+            for name, held in self._followed.items()
+        }

@@ -1,0 +1,165 @@
+"""The one writer of the vector tables: gathers rows into few large commits behind the fence. Knows nothing of Ray."""
+
+import asyncio
+import contextlib
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from configs.settings import Settings
+from storage.errors import SafeGuardError, Unavailable
+from storage.fence import Fence
+from storage.vectors import VectorRows, VectorSpace, VectorTable, connect
+
+_log = logging.getLogger(__name__)
+_EPOCH_BITS = 40
+"""seq = epoch × 2^40 + counter: it grows over restarts without a scan; a writer may append 10^12 rows."""
+
+
+@dataclass(frozen=True)
+class _Request:
+    rows: dict[str, VectorRows]
+    replace: list[int]
+    answer: "asyncio.Future[dict[str, int]]"
+
+
+class VectorWriter:
+    """Appends and deletes. All requests that wait while a commit runs go into the next one.
+
+    Args:
+        engine: for the fence.
+        settings: where the tables are.
+        spaces: the tables it may write; missing ones are made.
+        holder: who this is, for people.
+        optimize_every: commits between two rounds of merging small files.
+    """
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        settings: Settings,
+        spaces: list[VectorSpace],
+        *,
+        holder: str,
+        optimize_every: int = 50,
+    ) -> None:
+        self._fence = Fence(engine, "vectors", holder)
+        self._settings = settings
+        self._spaces = {space.name: space for space in spaces}
+        self._optimize_every = optimize_every
+        self._tables: dict[str, VectorTable] = {}
+        self._pending: list[_Request] = []
+        self._wake = asyncio.Event()
+        self._counter = 0
+        self._commits = 0
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Takes the fence, opens or makes the tables, begins to write."""
+        await self._fence.take()
+        connection = await connect(self._settings)
+        for name, space in self._spaces.items():
+            table = await VectorTable.open(connection, space, create=True)
+            assert table is not None  # create=True
+            self._tables[name] = table
+        self._task = asyncio.create_task(self._run(), name="vector-writer")
+
+    async def close(self) -> None:
+        """Finishes what waits, then stops."""
+        if self._task is not None:
+            while self._pending:
+                await asyncio.sleep(0.01)
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def add(self, rows: dict[str, VectorRows], *, replace: list[int] | None = None) -> dict[str, int]:
+        """Appends rows to their tables.
+
+        Args:
+            rows: by space name.
+            replace: images whose earlier rows are deleted first (a second attempt at the same picture).
+        Returns:
+            For each table, a version that holds the rows.
+        Raises:
+            FencedOut: another writer has taken over.
+            Unavailable: the tables or the database do not answer; the rows may be stored and may be sent again.
+        """
+        answer: asyncio.Future[dict[str, int]] = asyncio.get_running_loop().create_future()
+        self._pending.append(_Request(rows, replace or [], answer))
+        self._wake.set()
+        return await answer
+
+    async def remove(self, image_ids: list[int]) -> dict[str, int]:
+        """Deletes all vectors of some images; the rest as ``add``."""
+        return await self.add({}, replace=image_ids)
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            batch, self._pending = self._pending, []
+            if not batch:
+                continue
+            try:
+                versions = await self._commit(batch)
+            except SafeGuardError as error:
+                self._answer(batch, error)
+            except Exception as error:
+                _log.exception("a commit of vectors failed")
+                self._answer(batch, Unavailable("the vector tables do not answer"), cause=error)
+            else:
+                for request in batch:
+                    if not request.answer.done():
+                        request.answer.set_result(versions)
+                await self._tidy()
+
+    @staticmethod
+    def _answer(batch: list[_Request], error: Exception, cause: Exception | None = None) -> None:
+        for request in batch:
+            if not request.answer.done():
+                failure = type(error)(*error.args)
+                failure.__cause__ = cause
+                request.answer.set_exception(failure)
+
+    async def _commit(self, batch: list[_Request]) -> dict[str, int]:
+        replaced = sorted({image_id for request in batch for image_id in request.replace})
+
+        async def write(name: str, table: VectorTable) -> int:
+            parts = [request.rows[name] for request in batch if len(request.rows.get(name, ()))]
+            version = 0
+            if replaced:
+                version = await table.delete(replaced)
+            if parts:
+                rows = VectorRows.concatenate(parts)
+                seq = (self._fence.epoch << _EPOCH_BITS) + self._counter
+                version = await table.append(rows, seq)
+            return version or await table.version()
+
+        async with self._fence.guard():
+            versions = await asyncio.gather(*(write(name, table) for name, table in self._tables.items()))
+            self._counter += sum(len(rows) for request in batch for rows in request.rows.values())
+        return dict(zip(self._tables, versions, strict=True))
+
+    async def _tidy(self) -> None:
+        self._commits += 1
+        if self._commits % self._optimize_every:
+            return
+        try:
+            async with self._fence.guard():
+                await asyncio.gather(*(table.optimize() for table in self._tables.values()))
+        except Exception:
+            _log.exception("merging small files of the vector tables failed; it is tried again later")
+
+    async def info(self) -> dict[str, Any]:
+        """Epoch, commits and, for each table, its version and rows."""
+        return {
+            "epoch": self._fence.epoch,
+            "commits": self._commits,
+            "tables": {
+                name: {"version": await table.version(), "rows": await table.count()}
+                for name, table in self._tables.items()
+            },
+        }

@@ -1,0 +1,195 @@
+"""Vectors in LanceDB on S3: one table for each descriptor version. One writer appends; readers follow by ``seq``."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import lancedb
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from configs.settings import Settings
+from storage.errors import Unavailable
+
+PDQ_BYTES = 32
+
+
+@dataclass(frozen=True)
+class VectorSpace:
+    """What one table holds.
+
+    Args:
+        name: descriptor ``name@version``.
+        dim: numbers a vector (bytes for a binary one).
+        binary: uint8 bit strings compared by Hamming distance; else float16 compared by dot product.
+    """
+
+    name: str
+    dim: int
+    binary: bool = False
+
+    @property
+    def table_name(self) -> str:
+        """The LanceDB table; letters, digits, ``_ - .`` only."""
+        return self.name.replace("@", "-v")
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Columns: seq int64 (grows with each row), image_id int64, region int16, box float32[4], vector."""
+        element = pa.uint8() if self.binary else pa.float16()
+        return pa.schema(
+            [
+                pa.field("seq", pa.int64(), nullable=False),
+                pa.field("image_id", pa.int64(), nullable=False),
+                pa.field("region", pa.int16(), nullable=False),
+                pa.field("box", pa.list_(pa.float32(), 4), nullable=False),
+                pa.field("vector", pa.list_(element, self.dim), nullable=False),
+            ]
+        )
+
+
+PDQ_SPACE = VectorSpace("pdq@1", PDQ_BYTES, binary=True)
+
+
+@dataclass(frozen=True)
+class VectorRows:
+    """Rows of one table.
+
+    Args:
+        image_ids: int64[n].
+        regions: int16[n]; 0 is the whole picture.
+        boxes: float32[n, 4], the region as shares of width and height (x0, y0, x1, y1).
+        vectors: float[n, dim] of length 1, or uint8[n, 32].
+    """
+
+    image_ids: NDArray[np.int64]
+    regions: NDArray[np.int16]
+    boxes: NDArray[np.float32]
+    vectors: NDArray[Any]
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    @staticmethod
+    def concatenate(parts: Sequence["VectorRows"]) -> "VectorRows":
+        """All rows of ``parts``, in order."""
+        return VectorRows(
+            np.concatenate([part.image_ids for part in parts]),
+            np.concatenate([part.regions for part in parts]),
+            np.concatenate([part.boxes for part in parts]),
+            np.concatenate([part.vectors for part in parts]),
+        )
+
+    def to_arrow(self, space: VectorSpace, first_seq: int) -> pa.Table:
+        """An Arrow table in the layout of ``space``, seq counting from ``first_seq``."""
+        vectors = np.ascontiguousarray(self.vectors, np.uint8 if space.binary else np.float16)
+        if vectors.shape != (len(self), space.dim):
+            raise ValueError(f"{space.name} takes [n, {space.dim}] vectors, got {list(vectors.shape)}")
+        boxes = np.ascontiguousarray(self.boxes, np.float32).reshape(-1)
+        return pa.table(
+            [
+                pa.array(np.arange(first_seq, first_seq + len(self), dtype=np.int64)),
+                pa.array(self.image_ids.astype(np.int64)),
+                pa.array(self.regions.astype(np.int16)),
+                pa.FixedSizeListArray.from_arrays(pa.array(boxes), 4),
+                pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), space.dim),
+            ],
+            schema=space.schema,
+        )
+
+    @staticmethod
+    def from_arrow(table: pa.Table, space: VectorSpace) -> "VectorRows":
+        """The rows of an Arrow table read from LanceDB."""
+
+        def matrix(column: str, width: int) -> NDArray[Any]:
+            flat = pa.chunked_array([chunk.flatten() for chunk in table[column].chunks] or [[]])
+            values: NDArray[Any] = flat.to_numpy() if table.num_rows else np.empty(0, np.uint8)
+            return values.reshape(-1, width)
+
+        return VectorRows(
+            table["image_id"].to_numpy().astype(np.int64),
+            table["region"].to_numpy().astype(np.int16),
+            matrix("box", 4).astype(np.float32),
+            matrix("vector", space.dim).astype(np.uint8 if space.binary else np.float16),
+        )
+
+
+async def connect(settings: Settings) -> Any:
+    """A LanceDB connection on the vectors bucket (lancedb.AsyncConnection)."""
+    options = {
+        "region": settings.s3_region,
+        "timeout": f"{settings.s3_read_timeout_s}s",
+        "connect_timeout": f"{settings.s3_connect_timeout_s}s",
+        "client_max_retries": str(settings.s3_attempts),
+    }
+    if settings.s3_endpoint:
+        options |= {
+            "aws_endpoint": settings.s3_endpoint,
+            "allow_http": "true" if settings.s3_endpoint.startswith("http://") else "false",
+            "aws_virtual_hosted_style_request": "false",
+        }
+    if settings.s3_access_key and settings.s3_secret_key:
+        options["aws_access_key_id"] = settings.s3_access_key.get_secret_value()
+        options["aws_secret_access_key"] = settings.s3_secret_key.get_secret_value()
+    return await lancedb.connect_async(f"s3://{settings.s3_vectors_bucket}/tables", storage_options=options)
+
+
+class VectorTable:
+    """One LanceDB table. ``append``, ``delete``, ``optimize`` are the writer's alone."""
+
+    def __init__(self, space: VectorSpace, table: Any) -> None:
+        self.space = space
+        self._table = table
+
+    @classmethod
+    async def open(cls, connection: Any, space: VectorSpace, *, create: bool) -> "VectorTable | None":
+        """Opens the table.
+
+        Args:
+            create: make it where it is missing (the writer); a reader gets None instead.
+        Raises:
+            Unavailable: the object store does not answer.
+        """
+        try:
+            if create:
+                return cls(space, await connection.create_table(space.table_name, schema=space.schema, exist_ok=True))
+            if space.table_name not in (await connection.list_tables()).tables:
+                return None
+            return cls(space, await connection.open_table(space.table_name))
+        except (OSError, RuntimeError) as error:
+            raise Unavailable("the vector tables do not answer") from error
+
+    async def version(self) -> int:
+        """The version this handle stands at."""
+        return int(await self._table.version())
+
+    async def latest(self) -> int:
+        """Moves the handle to the newest version and returns it."""
+        await self._table.checkout_latest()
+        return await self.version()
+
+    async def count(self) -> int:
+        """Rows at this version."""
+        return int(await self._table.count_rows())
+
+    async def append(self, rows: VectorRows, first_seq: int) -> int:
+        """Appends in one commit; returns the version that holds the rows."""
+        return int((await self._table.add(rows.to_arrow(self.space, first_seq))).version)
+
+    async def delete(self, image_ids: Sequence[int]) -> int:
+        """Deletes all rows of some images; returns the version without them."""
+        listed = ",".join(str(int(image_id)) for image_id in image_ids)
+        return int((await self._table.delete(f"image_id IN ({listed})")).version)
+
+    async def read_since(self, seq: int) -> tuple[VectorRows, int]:
+        """Rows with a larger seq at this version, and the largest seq seen."""
+        table = await self._table.query().where(f"seq > {int(seq)}").to_arrow()
+        newest = int(np.max(table["seq"].to_numpy())) if table.num_rows else seq
+        return VectorRows.from_arrow(table, self.space), newest
+
+    async def optimize(self, *, keep_versions_s: float = 3600.0) -> int:
+        """Merges small files, drops versions older than ``keep_versions_s`` seconds; returns the new version."""
+        await self._table.optimize(cleanup_older_than=timedelta(seconds=keep_versions_s))
+        return await self.version()
