@@ -124,8 +124,9 @@ SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS s(image_id bigint, mod
 
 _RELEASE = text("""
 UPDATE image SET
-    status = CASE WHEN :permanent OR attempt >= :max_attempts THEN 'FAILED' ELSE 'UPLOADED' END,
-    failure = CASE WHEN :permanent OR attempt >= :max_attempts THEN CAST(:reason AS text) END,
+    status = CASE WHEN :permanent OR (attempt >= :max_attempts AND NOT :blameless) THEN 'FAILED' ELSE 'UPLOADED' END,
+    failure = CASE WHEN :permanent OR (attempt >= :max_attempts AND NOT :blameless) THEN CAST(:reason AS text) END,
+    attempt = attempt - CAST(:blameless AS int),
     not_before = now() + make_interval(secs => :retry_delay_s * power(2, least(attempt, 16) - 1)),
     lease_token = NULL, lease_expires_at = NULL
 WHERE id = :id AND lease_token = :token AND status = 'PROCESSING'
@@ -239,6 +240,7 @@ async def release(
     retry_delay_s: float,
     max_attempts: int,
     permanent: bool = False,
+    blameless: bool = False,
 ) -> Status | None:
     """Gives a claim back after a failure.
 
@@ -246,11 +248,13 @@ async def release(
         reason: kept with a FAILED image, for its reader: no path, no SQL.
         retry_delay_s: pause before the next claim, times 2^(attempt-1).
         permanent: another attempt cannot succeed (the picture itself is at fault).
+        blameless: a part of the platform was down; the attempt is not counted.
     Returns:
         The status it has now; None if the claim was no longer the caller's.
     """
     arguments = {
         "id": held.image_id, "token": held.token, "reason": reason, "permanent": permanent,
+        "blameless": blameless and not permanent,
         "retry_delay_s": retry_delay_s, "max_attempts": max_attempts,
     }  # fmt: skip
     async with engine.begin() as connection:

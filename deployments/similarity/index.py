@@ -83,12 +83,3 @@ class ExactIndex:
                 x0, y0, x1, y1 = (float(value) for value in self._boxes[hit])
                 found.append((int(self._image_ids[hit]), row, int(self._regions[hit]), (x0, y0, x1, y1), float(line[hit])))
         return sorted(found, key=lambda hit: -hit[4])
-
-    def vectors_of(self, image_id: int) -> NDArray[Any] | None:
-        """The rows of one image, whole picture first: float32[regions, dim] or uint8[regions, bytes]; None if absent."""
-        rows = np.flatnonzero(self._image_ids[: self._size] == image_id)
-        if not len(rows):
-            return None
-        rows = rows[np.argsort(self._regions[rows], kind="stable")]
-        found = self._vectors[rows]
-        return found.view(np.uint8) if self._space.binary else found

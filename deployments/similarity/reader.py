@@ -138,11 +138,6 @@ class VectorReader:
             hits += [Hit(name, *row) for row in found]
         return hits
 
-    async def stored(self, space: str, image_id: int) -> NDArray[Any] | None:
-        """The vectors of one stored picture, [regions, dim]; None if it has none."""
-        await self.refresh()
-        return await asyncio.to_thread(self._followed[space].index.vectors_of, image_id)
-
     def info(self) -> dict[str, Any]:
         """Rows, version and age in seconds of each table as held here."""
         now = time.monotonic()

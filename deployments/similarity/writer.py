@@ -126,6 +126,9 @@ class VectorWriter:
 
     async def _commit(self, batch: list[_Request]) -> dict[str, int]:
         replaced = sorted({image_id for request in batch for image_id in request.replace})
+        seq = (self._fence.epoch << _EPOCH_BITS) + self._counter
+        # Counted before the write: after a commit that failed half-way no seq may be used a second time.
+        self._counter += sum(len(rows) for request in batch for rows in request.rows.values())
 
         async def write(name: str, table: VectorTable) -> int:
             parts = [request.rows[name] for request in batch if len(request.rows.get(name, ()))]
@@ -133,14 +136,11 @@ class VectorWriter:
             if replaced:
                 version = await table.delete(replaced)
             if parts:
-                rows = VectorRows.concatenate(parts)
-                seq = (self._fence.epoch << _EPOCH_BITS) + self._counter
-                version = await table.append(rows, seq)
+                version = await table.append(VectorRows.concatenate(parts), seq)
             return version or await table.version()
 
         async with self._fence.guard():
             versions = await asyncio.gather(*(write(name, table) for name, table in self._tables.items()))
-            self._counter += sum(len(rows) for request in batch for rows in request.rows.values())
         return dict(zip(self._tables, versions, strict=True))
 
     async def _tidy(self) -> None:

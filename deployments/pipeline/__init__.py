@@ -1,0 +1,1 @@
+"""What happens to a picture between upload and answer. May import vision, similarity, storage and configs."""
