@@ -1,0 +1,130 @@
+"""Claiming work: pulls batches when there is room, renews leases, sweeps. Back-pressure without a second queue."""
+
+import asyncio
+import contextlib
+import logging
+
+from deployments.pipeline.processor import Processor
+from storage import claims as claiming
+from storage.claims import Claim
+from storage.queues import UploadSignal
+from storage.uploads import sweep
+
+_log = logging.getLogger(__name__)
+
+
+class ClaimLoop:
+    """Claims and processes the images of the models that the platform knows.
+
+    Args:
+        processor: what is done with a batch.
+        signal: wakes the loop on uploads.
+        batch_size: images claimed at a time.
+        batches: batches in work at a time; more hide the waiting for S3 and commits.
+        idle_s: the queues are looked at after so many seconds even without a signal.
+    """
+
+    def __init__(
+        self, processor: Processor, signal: UploadSignal, *, batch_size: int, batches: int, idle_s: float = 2.0
+    ) -> None:
+        self._processor = processor
+        self._signal = signal
+        self._batch_size = batch_size
+        self._room = asyncio.Semaphore(batches)
+        self._idle_s = idle_s
+        self._held: dict[int, Claim] = {}
+        self._work: set[asyncio.Task[None]] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._turn = 0
+
+    async def start(self) -> None:
+        """Begins to claim."""
+        self._tasks = [
+            asyncio.create_task(self._claim_forever(), name="claim"),
+            asyncio.create_task(self._renew_forever(), name="renew"),
+            asyncio.create_task(self._sweep_forever(), name="sweep"),
+        ]
+
+    async def close(self) -> None:
+        """Claims no more, finishes what is in work, then stops."""
+        if not self._tasks:
+            return
+        claim, *others = self._tasks
+        claim.cancel()
+        if self._work:
+            await asyncio.wait(self._work)
+        for task in others:
+            task.cancel()
+        for task in self._tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    @property
+    def in_work(self) -> int:
+        """Images being processed now."""
+        return len(self._held)
+
+    async def _claim_forever(self) -> None:
+        while True:
+            await self._room.acquire()
+            held: list[Claim] = []
+            names = self._processor.registry.known()
+            try:
+                self._turn = (self._turn + 1) % len(names)
+                held = await self._claim(names[self._turn :] + names[: self._turn])
+            except Exception as error:
+                _log.warning("no claim could be made: %s", type(error).__name__)
+                await asyncio.sleep(1.0)
+            finally:
+                if not held:
+                    self._room.release()
+            if held:
+                task = asyncio.create_task(self._process(held))
+                self._work.add(task)
+                task.add_done_callback(self._work.discard)
+            else:
+                await self._signal.wait(names, self._idle_s)
+
+    async def _claim(self, names: list[str]) -> list[Claim]:
+        settings = self._processor.settings
+        for name in names:  # a batch is of one model
+            held = await claiming.claim(
+                self._processor.engine,
+                [name],
+                self._batch_size,
+                lease_s=settings.lease_s,
+                max_attempts=settings.max_attempts,
+            )
+            if held:
+                return held
+        return []
+
+    async def _process(self, held: list[Claim]) -> None:
+        self._held |= {claim.image_id: claim for claim in held}
+        try:
+            await self._processor.process(held)
+        except Exception:
+            _log.exception("a batch ended badly; its leases will expire")
+        finally:
+            for claim in held:
+                self._held.pop(claim.image_id, None)
+            self._room.release()
+
+    async def _renew_forever(self) -> None:
+        settings = self._processor.settings
+        while True:
+            await asyncio.sleep(settings.lease_s / 3)
+            if self._held:
+                try:
+                    await claiming.renew(self._processor.engine, list(self._held.values()), lease_s=settings.lease_s)
+                except Exception as error:
+                    _log.warning("leases could not be renewed: %s", type(error).__name__)
+
+    async def _sweep_forever(self) -> None:
+        processor = self._processor
+        while True:
+            try:
+                await sweep(processor.engine, processor.objects, older_than_s=processor.settings.stale_upload_s)
+            except Exception as error:
+                _log.warning("unfinished uploads could not be swept: %s", type(error).__name__)
+            await asyncio.sleep(60.0)

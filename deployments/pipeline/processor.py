@@ -1,0 +1,161 @@
+"""The life of a claimed picture: fetch, look, write, search, match, finish. Knows nothing of Ray."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from configs.models import ModelRegistry, ModelSpec
+from configs.settings import Settings
+from deployments.pipeline.look import Look, Networks, look
+from deployments.pipeline.matching import candidates_query, match
+from deployments.similarity.reader import Hit, Query
+from storage import claims as claiming
+from storage import images
+from storage.claims import Claim, FoundObject, Outcome
+from storage.errors import NotFound, SafeGuardError, TooLarge, UnsupportedImage
+from storage.objects import ObjectStore
+from storage.vectors import PDQ_SPACE, VectorRows
+
+_log = logging.getLogger(__name__)
+
+
+class Index(Protocol):
+    """The vectors, wherever they are kept."""
+
+    async def add(self, rows: dict[str, VectorRows], replace: list[int]) -> dict[str, int]:
+        """Writes rows; returns for each table a version that holds them."""
+
+    async def search(self, queries: list[Query], versions: dict[str, int] | None) -> list[list[Hit]]:
+        """Hits of each query at tables no older than ``versions``."""
+
+
+@dataclass(frozen=True)
+class Processor:
+    """What processing a picture uses."""
+
+    engine: AsyncEngine
+    objects: ObjectStore
+    settings: Settings
+    registry: ModelRegistry
+    networks: Networks
+    index: Index
+
+    async def look(self, model: ModelSpec, pictures: Sequence[bytes]) -> list[Look | SafeGuardError]:
+        """See ``deployments.pipeline.look.look``, within the limits of the settings."""
+        return await look(
+            self.networks,
+            model,
+            pictures,
+            max_pixels=self.settings.max_pixels,
+            long_side=self.settings.decode_long_side,
+        )
+
+    async def process(self, held: Sequence[Claim]) -> None:
+        """Processes claims of one model and gives each an end: PROCESSED, FAILED or back into the queue.
+
+        A picture that was claimed before is processed by itself, so that one which brings a replica down takes no
+        other along. What is at fault decides the end: an unreadable picture is FAILED at once; a part of the platform
+        that is down costs the picture no attempt.
+        """
+        together = [claim for claim in held if claim.attempt == 1]
+        alone = [[claim] for claim in held if claim.attempt > 1]
+        for group in ([together] if together else []) + alone:
+            try:
+                await self._process(group)
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                _log.warning("processing of %d pictures is put off: %s", len(group), type(error).__name__, exc_info=error)
+                await self._release(group, "a part of the platform was not available", blameless=True)
+
+    async def _process(self, held: list[Claim]) -> None:
+        model = self.registry[held[0].model_name]
+        fetched = await asyncio.gather(*(self.objects.get(claim.s3_path) for claim in held), return_exceptions=True)
+        present: list[tuple[Claim, bytes]] = []
+        for claim, data in zip(held, fetched, strict=True):
+            if isinstance(data, bytes):
+                present.append((claim, data))
+            elif isinstance(data, NotFound):
+                await self._release([claim], "the stored picture is missing", permanent=True)
+            else:
+                await self._release([claim], "the object store did not answer", blameless=True)
+        seen: list[tuple[Claim, Look]] = []
+        looks = await self.look(model, [data for _, data in present])
+        for (claim, _), found in zip(present, looks, strict=True):
+            if isinstance(found, Look) and found.sha256 == claim.sha256:
+                seen.append((claim, found))
+            elif isinstance(found, Look):
+                await self._release([claim], "the stored picture is not the one uploaded", permanent=True)
+            else:
+                permanent = isinstance(found, UnsupportedImage | TooLarge)
+                await self._release([claim], str(found), permanent=permanent)
+        if seen:
+            await self._finish(model, seen)
+
+    async def _finish(self, model: ModelSpec, seen: list[tuple[Claim, Look]]) -> None:
+        versions = await self.index.add(
+            vector_rows(model, [(claim.image_id, found) for claim, found in seen]),
+            [claim.image_id for claim, _ in seen if claim.attempt > 1],
+        )
+        queries = [candidates_query(model, found, exclude=claim.image_id) for claim, found in seen]
+        hits, same = await asyncio.gather(
+            self.index.search(queries, versions),
+            images.same_bytes(self.engine, [found.sha256 for _, found in seen]),
+        )
+        outcomes = []
+        for (claim, found), near in zip(seen, hits, strict=True):
+            twins = [other for other in same.get(found.sha256, []) if other != claim.image_id]
+            links = match(model, found, near, twins, versions=versions)
+            objects = [
+                FoundObject(box.label, box.score, (box.x0, box.y0, box.x1, box.y1), model.detector_name)
+                for box in found.boxes
+            ]
+            scores = {model.filter_name: found.unsafe} if model.filter_name and found.unsafe is not None else {}
+            outcomes.append(Outcome(claim, links, objects, scores))
+        finished = await claiming.finish(self.engine, outcomes)
+        lost = len(outcomes) - len(finished)
+        if lost:
+            _log.warning("%d results came after their lease and were dropped", lost)
+
+    async def _release(
+        self, held: Sequence[Claim], reason: str, *, permanent: bool = False, blameless: bool = False
+    ) -> None:
+        for claim in held:
+            try:
+                await claiming.release(
+                    self.engine,
+                    claim,
+                    reason,
+                    retry_delay_s=self.settings.retry_delay_s,
+                    max_attempts=self.settings.max_attempts,
+                    permanent=permanent,
+                    blameless=blameless,
+                )
+            except Exception as error:
+                # The lease ends by itself; another claim follows.
+                _log.warning("a claim could not be given back: %s", type(error).__name__)
+
+
+def vector_rows(model: ModelSpec, looks: Sequence[tuple[int, Look]]) -> dict[str, VectorRows]:
+    """The rows of some looked-at pictures: PDQ of the picture as it is, and the descriptor of whole and regions."""
+    ids = np.asarray([image_id for image_id, _ in looks], np.int64)
+    lengths = [len(found.regions) for _, found in looks]
+    return {
+        PDQ_SPACE.name: VectorRows(
+            ids,
+            np.zeros(len(ids), np.int16),
+            np.tile(np.asarray([[0, 0, 1, 1]], np.float32), (len(ids), 1)),
+            np.stack([found.pdq[0] for _, found in looks]),
+        ),
+        model.descriptor_name: VectorRows(
+            np.repeat(ids, lengths),
+            np.concatenate([np.arange(length, dtype=np.int16) for length in lengths]),
+            np.concatenate([found.regions for _, found in looks]),
+            np.concatenate([found.vectors for _, found in looks]),
+        ),
+    }
