@@ -110,7 +110,7 @@ class Processor:
         outcomes = []
         for (claim, found), near in zip(seen, hits, strict=True):
             twins = [other for other in same.get(found.sha256, []) if other != claim.image_id]
-            links = match(model, found, near, twins, versions=versions)
+            links = match(model, found, near, twins, versions=versions, query_id=claim.image_id)
             objects = [
                 FoundObject(box.label, box.score, (box.x0, box.y0, box.x1, box.y1), model.detector_name)
                 for box in found.boxes
