@@ -51,9 +51,6 @@ class Sizes:
 class Networks(Protocol):
     """The networks, wherever they run: calls take and give whole batches."""
 
-    async def sizes(self, model: ModelSpec) -> Sizes:
-        """What ``prepare_square`` must make."""
-
     async def detect(
         self, model: ModelSpec, frames: NDArray[np.uint8], filter_frames: NDArray[np.uint8] | None,
         sizes: list[tuple[int, int]],

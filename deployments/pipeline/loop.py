@@ -59,6 +59,12 @@ class ClaimLoop:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
 
+    def check(self) -> None:
+        """Raises RuntimeError if one of the loops has died."""
+        for task in self._tasks:
+            if task.done():
+                raise RuntimeError(f"the {task.get_name()} loop has stopped")
+
     @property
     def in_work(self) -> int:
         """Images being processed now."""

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from configs.settings import Settings
-from storage.errors import SafeGuardError, Unavailable
+from storage.errors import FencedOut, SafeGuardError, Unavailable
 from storage.fence import Fence
 from storage.vectors import VectorRows, VectorSpace, VectorTable, connect
 
@@ -55,15 +55,16 @@ class VectorWriter:
         self._counter = 0
         self._commits = 0
         self._task: asyncio.Task[None] | None = None
+        self.fenced_out = False
 
     async def start(self) -> None:
         """Takes the fence, opens or makes the tables, begins to write."""
-        await self._fence.take()
         connection = await connect(self._settings)
         for name, space in self._spaces.items():
             table = await VectorTable.open(connection, space, create=True)
             assert table is not None  # create=True
             self._tables[name] = table
+        await self._fence.take()
         self._task = asyncio.create_task(self._run(), name="vector-writer")
 
     async def close(self) -> None:
@@ -106,6 +107,7 @@ class VectorWriter:
             try:
                 versions = await self._commit(batch)
             except SafeGuardError as error:
+                self.fenced_out |= isinstance(error, FencedOut)
                 self._answer(batch, error)
             except Exception as error:
                 _log.exception("a commit of vectors failed")

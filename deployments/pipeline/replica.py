@@ -1,0 +1,128 @@
+"""The Pipeline replica: claims and processes by itself, and looks at pictures for searches. Ray Serve around processor.py."""
+
+import asyncio
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from ray.serve.handle import DeploymentHandle
+
+from configs.models import ModelSpec, load_models
+from configs.settings import load_settings
+from deployments.detector import DetectCall, Detected
+from deployments.pipeline.loop import ClaimLoop
+from deployments.pipeline.processor import Processor
+from deployments.pipeline.search import Found, search
+from deployments.similarity.reader import Hit, Query
+from deployments.vision.interfaces import Box
+from storage.database import create_engine
+from storage.objects import ObjectStore
+from storage.queues import UploadSignal
+from storage.vectors import VectorRows
+
+
+class RemoteNetworks:
+    """Networks behind Serve handles; frames travel as small uint8 arrays, several pictures in one call."""
+
+    def __init__(self, embedder: DeploymentHandle, detector: DeploymentHandle, timeout_s: float) -> None:
+        self._embedder = embedder
+        self._detector = detector
+        self._timeout_s = timeout_s
+
+    async def detect(
+        self, model: ModelSpec, frames: NDArray[np.uint8], filter_frames: NDArray[np.uint8] | None,
+        sizes: list[tuple[int, int]],
+    ) -> tuple[list[list[Box]], list[float] | None]:  # fmt: skip
+        """See ``Networks.detect``."""
+        async with asyncio.timeout(self._timeout_s):
+            call = DetectCall(model.detector_name, model.filter_name, frames, filter_frames, sizes)
+            found: Detected = await self._detector.detect.remote(call)
+        return found.boxes, found.unsafe
+
+    async def embed(self, model: ModelSpec, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """See ``Networks.embed``."""
+        async with asyncio.timeout(self._timeout_s):
+            return np.asarray(await self._embedder.embed.remote(model.descriptor_name, frames))
+
+
+class RemoteIndex:
+    """The vectors behind Serve handles."""
+
+    def __init__(self, readers: DeploymentHandle, writer: DeploymentHandle, timeout_s: float) -> None:
+        self._readers = readers
+        self._writer = writer
+        self._timeout_s = timeout_s
+
+    async def add(self, rows: dict[str, VectorRows], replace: list[int]) -> dict[str, int]:
+        """See ``Index.add``."""
+        async with asyncio.timeout(self._timeout_s):
+            versions: dict[str, int] = await self._writer.add.remote(rows, replace)
+            return versions
+
+    async def search(self, queries: list[Query], versions: dict[str, int] | None) -> list[list[Hit]]:
+        """See ``Index.search``."""
+        async with asyncio.timeout(self._timeout_s):
+            hits: list[list[Hit]] = await self._readers.search.remote(queries, versions)
+            return hits
+
+
+class Pipeline:
+    """Claims waiting images as long as it has room, and answers searches.
+
+    Args:
+        embedder, detector, readers, writer: handles of the deployments it drives.
+        batch_size: images claimed at a time.
+        batches: batches in work at a time.
+        call_timeout_s: limit of each call to another deployment, seconds.
+    """
+
+    async def __init__(  # type: ignore[misc]  # Serve awaits it on the replica's own loop
+        self,
+        embedder: DeploymentHandle,
+        detector: DeploymentHandle,
+        readers: DeploymentHandle,
+        writer: DeploymentHandle,
+        *,
+        batch_size: int = 16,
+        batches: int = 3,
+        call_timeout_s: float = 60.0,
+    ) -> None:
+        self._settings = settings = load_settings()
+        self._processor = Processor(
+            create_engine(settings),
+            ObjectStore(settings),
+            settings,
+            load_models(settings.models_file),
+            RemoteNetworks(embedder, detector, call_timeout_s),
+            RemoteIndex(readers, writer, call_timeout_s),
+        )
+        self._signal = UploadSignal(settings)
+        self._loop = ClaimLoop(self._processor, self._signal, batch_size=batch_size, batches=batches)
+        await self._signal.start()
+        await self._loop.start()
+
+    async def search(self, data: bytes, model_name: str, k: int, exclude: int | None) -> list[Found]:
+        """Ranked matches of a picture that is not stored.
+
+        Args:
+            data: the file.
+            model_name: whose networks and thresholds.
+            k: matches at most.
+            exclude: a stored image to leave out (the picture itself).
+        Raises:
+            UnsupportedImage, TooLarge: the picture cannot be read.
+        """
+        return await search(self._processor, data, model_name, k=k, exclude=exclude)
+
+    async def check_health(self) -> None:
+        """Fails if claiming has died. Says nothing of PostgreSQL or S3: their outage must not restart replicas."""
+        self._loop.check()
+
+    async def info(self) -> dict[str, Any]:
+        """Images in work now."""
+        return {"in_work": self._loop.in_work}
+
+    async def __del__(self) -> None:
+        """Graceful shutdown: claims no more, finishes what is in work."""
+        await self._loop.close()
+        await self._signal.close()

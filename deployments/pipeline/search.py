@@ -1,0 +1,52 @@
+"""Searching for a picture without storing it: the same look and the same cascade as for an upload."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from deployments.pipeline.look import Look
+from deployments.pipeline.matching import candidates_query, match
+from deployments.pipeline.processor import Processor
+from storage import images
+
+
+@dataclass(frozen=True)
+class Found:
+    """One match of a search."""
+
+    image_id: int
+    name: str
+    s3_path: str
+    relation: str
+    method: str
+    score: float
+    threshold: float
+    evidence: dict[str, Any]
+
+
+async def search(
+    processor: Processor, data: bytes, model_name: str, *, k: int, exclude: int | None = None
+) -> list[Found]:
+    """Ranked matches, best first.
+
+    Args:
+        data: the file as sent.
+        model_name: whose networks and thresholds are used.
+        k: matches at most.
+        exclude: a stored image to leave out (the picture itself).
+    Raises:
+        UnsupportedImage, TooLarge: the picture cannot be read.
+        Unavailable: a part of the platform does not answer.
+    """
+    model = processor.registry[model_name]
+    (seen,) = await processor.look(model, [data])
+    if not isinstance(seen, Look):
+        raise seen
+    (hits,) = await processor.index.search([candidates_query(model, seen, exclude=exclude)], None)
+    twins = (await images.same_bytes(processor.engine, [seen.sha256])).get(seen.sha256, [])
+    links = match(model, seen, hits, [one for one in twins if one != exclude], versions={}, query_id=exclude)
+    stored = await images.existing(processor.engine, [link.image_id for link in links])
+    return [
+        Found(link.image_id, *stored[link.image_id], link.relation, link.method, link.score, link.threshold, link.evidence)
+        for link in links
+        if link.image_id in stored
+    ][:k]

@@ -1,0 +1,96 @@
+"""The similarity deployments: any number of readers, exactly one writer. Ray Serve around reader.py and writer.py."""
+
+import os
+import socket
+from typing import Any
+
+from configs.models import ModelRegistry, load_models
+from configs.settings import load_settings
+from deployments.similarity.reader import Hit, Query, VectorReader
+from deployments.similarity.writer import VectorWriter
+from storage.database import create_engine
+from storage.vectors import PDQ_SPACE, VectorRows, VectorSpace
+
+
+def spaces_of(registry: ModelRegistry) -> list[VectorSpace]:
+    """The vector tables that the models of a registry use."""
+    names = sorted({registry[name].descriptor_name for name in registry.known()})
+    return [PDQ_SPACE, *(VectorSpace(name, registry.descriptors[name].dim) for name in names)]
+
+
+class SimilarityReader:
+    """Answers searches from its own handle on the tables, at a version no older than asked for.
+
+    Args:
+        stale_s: without a version asked for, the tables are looked at again after so many seconds.
+    """
+
+    def __init__(self, stale_s: float = 1.0) -> None:
+        settings = load_settings()
+        self._reader = VectorReader(settings, spaces_of(load_models(settings.models_file)), stale_s=stale_s)
+
+    async def search(self, queries: list[Query], versions: dict[str, int] | None = None) -> list[list[Hit]]:
+        """See ``VectorReader.search``."""
+        return await self._reader.search(queries, versions)
+
+    async def info(self) -> dict[str, Any]:
+        """Rows, version and age in seconds of each table, looked at anew.
+
+        Raises:
+            Unavailable: the tables cannot be read.
+        """
+        await self._reader.refresh()
+        return self._reader.info()
+
+
+class SimilarityWriter:
+    """The one writer; a second one that starts shuts the first out through the fence in PostgreSQL.
+
+    Args:
+        optimize_every: commits between two rounds of merging small files.
+    """
+
+    def __init__(self, optimize_every: int = 50) -> None:
+        settings = load_settings()
+        self._writer = VectorWriter(
+            create_engine(settings, pool_size=2),
+            settings,
+            spaces_of(load_models(settings.models_file)),
+            holder=f"{socket.gethostname()}:{os.getpid()}",
+            optimize_every=optimize_every,
+        )
+        self._started = False
+
+    async def _start(self) -> None:
+        # __init__ may run outside the loop that serves requests; the first health check or call comes from it.
+        if not self._started:
+            self._started = True
+            try:
+                await self._writer.start()
+            except BaseException:
+                self._started = False
+                raise
+
+    async def add(self, rows: dict[str, VectorRows], replace: list[int]) -> dict[str, int]:
+        """See ``VectorWriter.add``."""
+        await self._start()
+        return await self._writer.add(rows, replace=replace)
+
+    async def remove(self, image_ids: list[int]) -> dict[str, int]:
+        """See ``VectorWriter.remove``."""
+        await self._start()
+        return await self._writer.remove(image_ids)
+
+    async def info(self) -> dict[str, Any]:
+        """See ``VectorWriter.info``."""
+        await self._start()
+        return await self._writer.info()
+
+    async def check_health(self) -> None:
+        """Fails once another writer has taken over, so that Ray replaces this replica."""
+        if self._writer.fenced_out:
+            raise RuntimeError("another similarity writer has taken over")
+
+    async def __del__(self) -> None:
+        """Graceful shutdown: what waits is still written."""
+        await self._writer.close()
