@@ -29,38 +29,60 @@ class Settings(BaseSettings):
 
     home: Path = Field(default_factory=default_home, description="folder that holds all state of the embedded servers")
 
-    database_url: SecretStr | None = Field(None, description="postgresql://user:password@host:port/name; unset: the embedded server's")
+    database_url: SecretStr | None = Field(
+        None, description="postgresql://user:password@host:port/name; unset: the embedded server's"
+    )
     database_pool_size: int = Field(8, ge=1, le=200, description="connections a replica may hold")
     database_timeout_s: float = Field(10.0, gt=0, description="limit for connecting, and for one statement")
 
-    s3_endpoint: str | None = Field(None, description="http(s)://host:port of the object store; unset: the embedded server's, or AWS")
+    s3_endpoint: str | None = Field(
+        None, description="http(s)://host:port of the object store; unset: the embedded server's, or AWS"
+    )
     s3_region: str = Field("us-east-1", description="region name sent with requests")
     s3_access_key: SecretStr | None = Field(None, description="access key id; unset: boto3's own chain")
     s3_secret_key: SecretStr | None = Field(None, description="secret access key")
     s3_bucket: str = Field("safeguard-images", min_length=3, max_length=63, description="bucket of the pictures")
-    s3_vectors_bucket: str = Field("safeguard-vectors", min_length=3, max_length=63, description="bucket of the LanceDB tables")
+    s3_vectors_bucket: str = Field(
+        "safeguard-vectors", min_length=3, max_length=63, description="bucket of the LanceDB tables"
+    )
     s3_connect_timeout_s: float = Field(3.0, gt=0, description="limit for connecting to the object store")
     s3_read_timeout_s: float = Field(20.0, gt=0, description="limit for each read from the object store")
     s3_attempts: int = Field(4, ge=1, le=10, description="tries of each object store call, the first included")
-    s3_signed_url_s: int = Field(300, ge=1, le=604_800, description="how long a signed address of a picture is valid, seconds")
+    s3_signed_url_s: int = Field(
+        300, ge=1, le=604_800, description="how long a signed address of a picture is valid, seconds"
+    )
 
-    public_url: str | None = Field(None, description="base address in callback URLs, e.g. https://safeguard.example; unset: taken from the request")
+    public_url: str | None = Field(
+        None, description="base address in callback URLs, e.g. https://safeguard.example; unset: taken from the request"
+    )
     max_upload_bytes: int = Field(32 * 2**20, ge=1024, description="largest picture file accepted, bytes")
     max_pixels: int = Field(100_000_000, ge=1, description="largest width × height accepted, checked before decoding")
-    decode_long_side: int = Field(1024, ge=256, le=8192, description="pictures are decoded to at most this long side, pixels")
+    decode_long_side: int = Field(
+        1024, ge=256, le=8192, description="pictures are decoded to at most this long side, pixels"
+    )
 
     lease_s: float = Field(60.0, gt=0, description="how long the platform's own claim on a picture is valid, seconds")
     worker_lease_s: float = Field(600.0, gt=0, description="how long an outside worker's claim is valid, seconds")
     max_attempts: int = Field(4, ge=1, le=100, description="claims of one picture before it is FAILED")
-    retry_delay_s: float = Field(2.0, ge=0, description="pause before a failed picture is claimed again, times 2^(attempt-1)")
-    stale_upload_s: float = Field(3600.0, gt=0, description="an upload that has no object after this is swept away, seconds")
+    retry_delay_s: float = Field(
+        2.0, ge=0, description="pause before a failed picture is claimed again, times 2^(attempt-1)"
+    )
+    stale_upload_s: float = Field(
+        3600.0, gt=0, description="an upload that has no object after this is swept away, seconds"
+    )
     strict_models: bool = Field(False, description="refuse model names that configs/models.yaml does not know")
     idempotency_s: float = Field(86_400.0, gt=0, description="how long an Idempotency-Key is remembered, seconds")
 
     models_file: Path = Field(Path(__file__).with_name("models.yaml"), description="what each model_name means")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="where networks run")
-    dtype: str = Field("auto", pattern=r"^(auto|float32|float16|bfloat16)$", description="precision of transformers and TorchScript models")
-    model_threads: int = Field(0, ge=0, le=256, description="threads of one network call; 0: the replica's own CPU share, at least 1")
+    dtype: str = Field(
+        "auto",
+        pattern=r"^(auto|float32|float16|bfloat16)$",
+        description="precision of transformers and TorchScript models",
+    )
+    model_threads: int = Field(
+        0, ge=0, le=256, description="threads of one network call; 0: the replica's own CPU share, at least 1"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -78,7 +100,9 @@ class Settings(BaseSettings):
                 f"{self.s3_connect_timeout_s}: claims would expire while a picture is being fetched"
             )
         if self.s3_bucket == self.s3_vectors_bucket:
-            raise ValueError(f"SAFEGUARD_S3_BUCKET and SAFEGUARD_S3_VECTORS_BUCKET are both {self.s3_bucket!r}; use two buckets")
+            raise ValueError(
+                f"SAFEGUARD_S3_BUCKET and SAFEGUARD_S3_VECTORS_BUCKET are both {self.s3_bucket!r}; use two buckets"
+            )
         return self
 
 

@@ -9,9 +9,7 @@ _log = logging.getLogger(__name__)
 Item = TypeVar("Item")
 
 
-async def each_alone_on_failure(
-    run: Callable[[Sequence[Item]], Sequence[Any]], items: Sequence[Item]
-) -> list[Any]:
+async def each_alone_on_failure(run: Callable[[Sequence[Item]], Sequence[Any]], items: Sequence[Item]) -> list[Any]:
     """Runs a merged batch off the event loop; where it fails, runs each item by itself.
 
     Args:

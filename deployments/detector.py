@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from configs.models import load_models
 from numpy.typing import NDArray
 from ray import serve
 
-from configs.models import load_models
 from configs.settings import load_settings
 from deployments.batching import each_alone_on_failure
 from deployments.vision.factory import build_detector, build_filter
@@ -109,7 +109,9 @@ class Detector:
         frames = np.concatenate([call.filter_frames for call in calls if call.filter_frames is not None])
         step = self._max_batch_frames
         forward = self._filters[name].forward
-        return [float(score) for start in range(0, len(frames), step) for score in forward(frames[start : start + step])]
+        return [
+            float(score) for start in range(0, len(frames), step) for score in forward(frames[start : start + step])
+        ]
 
     async def check_health(self) -> None:
         """A canary through each network; Ray replaces the replica if it raises."""

@@ -167,7 +167,9 @@ async def claim(
             arguments = {"model_name": model_name, "limit": wanted, "lease_s": lease_s}
             rows = (await connection.execute(CLAIM, arguments)).all()
             claims += [
-                Claim(r.id, r.s3_path, r.name, r.model_name, bytes(r.sha256), r.lease_token, r.attempt, r.lease_expires_at)
+                Claim(
+                    r.id, r.s3_path, r.name, r.model_name, bytes(r.sha256), r.lease_token, r.attempt, r.lease_expires_at
+                )
                 for r in rows
             ]
     return sorted(claims, key=lambda held: held.image_id)

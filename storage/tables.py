@@ -44,7 +44,9 @@ class Image(SQLModel, table=True):
 
     __table_args__ = (
         CheckConstraint("status IN ('UPLOADED','PROCESSING','PROCESSED','FAILED')", name="image_status_known"),
-        Index("image_claim", "model_name", "id", postgresql_where=text("status = 'UPLOADED' AND uploaded_at IS NOT NULL")),
+        Index(
+            "image_claim", "model_name", "id", postgresql_where=text("status = 'UPLOADED' AND uploaded_at IS NOT NULL")
+        ),
         Index("image_lease", "lease_expires_at", postgresql_where=text("status = 'PROCESSING'")),
         Index("image_listing", "status", "id", postgresql_where=text("uploaded_at IS NOT NULL")),
         Index("image_unstored", "created_at", postgresql_where=text("uploaded_at IS NULL")),
@@ -68,7 +70,9 @@ class Image(SQLModel, table=True):
     not_before: datetime | None = Field(default=None, sa_column=_timestamp())
     lease_token: UUID | None = None
     lease_expires_at: datetime | None = Field(default=None, sa_column=_timestamp())
-    finished_token: UUID | None = Field(default=None, description="the token whose result was stored: makes a repeat answerable")
+    finished_token: UUID | None = Field(
+        default=None, description="the token whose result was stored: makes a repeat answerable"
+    )
     failure: str | None = Field(default=None, sa_column=Column(Text))
 
 
@@ -135,7 +139,9 @@ class RateWindow(SQLModel, table=True):
 
     __tablename__ = "rate_window"
 
-    key_id: int = Field(sa_column=Column("key_id", BigInteger, ForeignKey("api_key.id", ondelete="CASCADE"), primary_key=True))
+    key_id: int = Field(
+        sa_column=Column("key_id", BigInteger, ForeignKey("api_key.id", ondelete="CASCADE"), primary_key=True)
+    )
     minute: datetime = Field(sa_column=Column(DateTime(timezone=True), primary_key=True))
     requests: int
 
@@ -145,10 +151,14 @@ class IdempotencyRecord(SQLModel, table=True):
 
     __tablename__ = "idempotency"
 
-    key_id: int = Field(sa_column=Column("key_id", BigInteger, ForeignKey("api_key.id", ondelete="CASCADE"), primary_key=True))
+    key_id: int = Field(
+        sa_column=Column("key_id", BigInteger, ForeignKey("api_key.id", ondelete="CASCADE"), primary_key=True)
+    )
     idempotency_key: str = Field(primary_key=True)
     image_id: int = Field(sa_column=_image_reference("image_id", primary_key=False))
-    request_hash: bytes = Field(description="SHA-256 over name, model_name and file: the key may not be reused for another request")
+    request_hash: bytes = Field(
+        description="SHA-256 over name, model_name and file: the key may not be reused for another request"
+    )
     created_at: datetime = Field(default=None, sa_column=_timestamp(default_now=True, nullable=False))
 
 

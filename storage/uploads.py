@@ -49,10 +49,7 @@ def object_key(name: str) -> str:
     safe = re.sub(r"[^\w.\-]+", "_", unicodedata.normalize("NFC", name)).strip(".") or "image"
     while len(safe.encode()) > _KEY_BYTES:
         stem, dot, extension = safe.rpartition(".")
-        if not dot or len(extension) > 16:
-            safe = safe[:-1]
-        else:
-            safe = f"{stem[:-1]}.{extension}"
+        safe = safe[:-1] if not dot or len(extension) > 16 else f"{stem[:-1]}.{extension}"
     return f"images/{uuid4()}_{safe}"
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+from configs.models import ModelSpec
 from numpy.typing import NDArray
 
-from configs.models import ModelSpec
 from deployments.vision.decoding import decode
 from deployments.vision.interfaces import Box, prepare_square
 from deployments.vision.pdq import pdq_hashes
@@ -52,7 +52,10 @@ class Networks(Protocol):
     """The networks, wherever they run: calls take and give whole batches."""
 
     async def detect(
-        self, model: ModelSpec, frames: NDArray[np.uint8], filter_frames: NDArray[np.uint8] | None,
+        self,
+        model: ModelSpec,
+        frames: NDArray[np.uint8],
+        filter_frames: NDArray[np.uint8] | None,
         sizes: list[tuple[int, int]],
     ) -> tuple[list[list[Box]], list[float] | None]:
         """Boxes and unsafe scores of n pictures; sizes are (width, height) as displayed."""
@@ -80,9 +83,7 @@ def _prepare(data: bytes, sizes: Sizes, max_pixels: int, long_side: int) -> _Pre
     }
     if sizes.content_filter is not None:
         frames["filter"] = prepare_square(image.pixels, sizes.content_filter)
-    return _Prepared(
-        hashlib.sha256(data).digest(), image.pixels, (image.width, image.height), hashes, quality, frames
-    )
+    return _Prepared(hashlib.sha256(data).digest(), image.pixels, (image.width, image.height), hashes, quality, frames)
 
 
 def choose_regions(boxes: Sequence[Box], size: tuple[int, int], *, most: int, min_share: float) -> NDArray[np.float32]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from configs.models import ModelSpec
+
 from deployments.pipeline.look import Look
 from deployments.similarity.reader import Hit, Query
 from deployments.vision.pdq import ORIENTATIONS

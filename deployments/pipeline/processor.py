@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from configs.models import ModelRegistry, ModelSpec
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from configs.models import ModelRegistry, ModelSpec
 from configs.settings import Settings
 from deployments.pipeline.look import Look, Networks, look
 from deployments.pipeline.matching import candidates_query, match
@@ -70,7 +70,9 @@ class Processor:
             except asyncio.CancelledError:
                 raise
             except Exception as error:
-                _log.warning("processing of %d pictures is put off: %s", len(group), type(error).__name__, exc_info=error)
+                _log.warning(
+                    "processing of %d pictures is put off: %s", len(group), type(error).__name__, exc_info=error
+                )
                 await self._release(group, "a part of the platform was not available", blameless=True)
 
     async def _process(self, held: list[Claim]) -> None:

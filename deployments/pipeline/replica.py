@@ -4,10 +4,10 @@ import asyncio
 from typing import Any
 
 import numpy as np
+from configs.models import ModelSpec, load_models
 from numpy.typing import NDArray
 from ray.serve.handle import DeploymentHandle
 
-from configs.models import ModelSpec, load_models
 from configs.settings import load_settings
 from deployments.detector import DetectCall, Detected
 from deployments.pipeline.loop import ClaimLoop

@@ -46,7 +46,9 @@ async def search(
     links = match(model, seen, hits, [one for one in twins if one != exclude], versions={}, query_id=exclude)
     stored = await images.existing(processor.engine, [link.image_id for link in links])
     return [
-        Found(link.image_id, *stored[link.image_id], link.relation, link.method, link.score, link.threshold, link.evidence)
+        Found(
+            link.image_id, *stored[link.image_id], link.relation, link.method, link.score, link.threshold, link.evidence
+        )
         for link in links
         if link.image_id in stored
     ][:k]

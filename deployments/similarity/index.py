@@ -81,5 +81,7 @@ class ExactIndex:
                 above = above[np.argpartition(line[above], len(above) - k)[-k:]]
             for hit in above:
                 x0, y0, x1, y1 = (float(value) for value in self._boxes[hit])
-                found.append((int(self._image_ids[hit]), row, int(self._regions[hit]), (x0, y0, x1, y1), float(line[hit])))
+                found.append(
+                    (int(self._image_ids[hit]), row, int(self._regions[hit]), (x0, y0, x1, y1), float(line[hit]))
+                )
         return sorted(found, key=lambda hit: -hit[4])

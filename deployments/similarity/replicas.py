@@ -5,6 +5,7 @@ import socket
 from typing import Any
 
 from configs.models import ModelRegistry, load_models
+
 from configs.settings import load_settings
 from deployments.similarity.reader import Hit, Query, VectorReader
 from deployments.similarity.writer import VectorWriter
