@@ -70,8 +70,7 @@ class VectorWriter:
     async def close(self) -> None:
         """Finishes what waits, then stops."""
         if self._task is not None:
-            while self._pending:
-                await asyncio.sleep(0.01)
+            await self.add({})  # answered after all that waited before it
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
