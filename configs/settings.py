@@ -117,4 +117,4 @@ def load_settings(home: Path | None = None) -> Settings:
         pydantic.ValidationError: an option is malformed or two contradict each other.
     """
     folder = home or default_home()
-    return Settings(home=folder, _env_file=folder / SETTINGS_FILE)  # type: ignore[call-arg]
+    return Settings(home=folder, _env_file=folder / SETTINGS_FILE)

@@ -75,7 +75,7 @@ class Detector:
         assert isinstance(result, Detected)
         return result
 
-    @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.002)
+    @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.002)  # type: ignore[untyped-decorator]
     async def _merged(self, calls: list[DetectCall]) -> list[Any]:
         return await each_alone_on_failure(self._run, calls)
 

@@ -55,7 +55,7 @@ class Embedder:
             raise result
         return np.asarray(result, np.float32)
 
-    @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.002)
+    @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.002)  # type: ignore[untyped-decorator]
     async def _merged(self, calls: list[Call]) -> list[Any]:
         return await each_alone_on_failure(self._run, calls)
 

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import col
 
 from storage.errors import NotFound
-from storage.tables import ContentScore, Detection, Image, ImageMatch, Status
+from storage.tables import ContentScore, Detection, Image, ImageMatch, Status, columns_of
 
 _BATCH = 1000
 
@@ -36,9 +36,7 @@ async def get(engine: AsyncEngine, image_id: int) -> Image:
     Raises:
         NotFound: there is none, or its upload has not finished.
     """
-    statement = select(*Image.__table__.columns).where(  # type: ignore[attr-defined]
-        col(Image.id) == image_id, col(Image.uploaded_at).is_not(None)
-    )
+    statement = select(*columns_of(Image)).where(col(Image.id) == image_id, col(Image.uploaded_at).is_not(None))
     async with engine.connect() as connection:
         row = (await connection.execute(statement)).one_or_none()
     if row is None:
@@ -58,7 +56,7 @@ async def stream(
         Batches of (id, name, s3_path).
     """
     statement = (
-        select(Image.id, Image.name, Image.s3_path)
+        select(col(Image.id), col(Image.name), col(Image.s3_path))
         .where(col(Image.status) == status, col(Image.uploaded_at).is_not(None), col(Image.id) > after)
         .order_by(col(Image.id))
         .limit(limit)
@@ -67,15 +65,15 @@ async def stream(
     async with engine.connect() as connection:
         rows = await connection.stream(statement)
         async for batch in rows.partitions(_BATCH):
-            yield [(row[0], row[1], row[2]) for row in batch]
+            yield [(int(row[0] or 0), row[1], row[2]) for row in batch]
 
 
 def _links(image_id: int) -> Any:
     columns = [ImageMatch.relation, ImageMatch.method, ImageMatch.score, ImageMatch.threshold, ImageMatch.evidence]
-    columns.append(ImageMatch.created_at)  # type: ignore[arg-type]
+    columns.append(ImageMatch.created_at)
     # Two index scans: (image_a, image_b) is the primary key, (image_b, image_a) an index. An OR would scan the table.
-    forward = select(col(ImageMatch.image_b).label("other"), *columns).where(col(ImageMatch.image_a) == image_id)
-    reverse = select(col(ImageMatch.image_a).label("other"), *columns).where(col(ImageMatch.image_b) == image_id)
+    forward: Any = select(col(ImageMatch.image_b).label("other"), *columns).where(col(ImageMatch.image_a) == image_id)
+    reverse: Any = select(col(ImageMatch.image_a).label("other"), *columns).where(col(ImageMatch.image_b) == image_id)
     return union_all(forward, reverse).subquery()
 
 
@@ -90,7 +88,7 @@ async def matches(engine: AsyncEngine, image_id: int) -> list[StoredMatch]:
     links = _links(image_id)
     rank = case({"exact": 0, "copy": 1, "external": 2}, value=links.c.relation, else_=literal(3))
     statement = (
-        select(links, Image.name, Image.s3_path)
+        select(links, col(Image.name), col(Image.s3_path))
         .join(Image, col(Image.id) == links.c.other)
         .where(col(Image.status) == Status.PROCESSED)
         .order_by(rank, links.c.score.desc(), links.c.other)
@@ -125,9 +123,7 @@ async def detections(engine: AsyncEngine, image_id: int) -> list[Detection]:
     """
     await get(engine, image_id)
     statement = (
-        select(*Detection.__table__.columns)  # type: ignore[attr-defined]
-        .where(col(Detection.image_id) == image_id)
-        .order_by(col(Detection.ordinal))
+        select(*columns_of(Detection)).where(col(Detection.image_id) == image_id).order_by(col(Detection.ordinal))
     )
     async with engine.connect() as connection:
         return [Detection(**row._mapping) for row in (await connection.execute(statement)).all()]
@@ -140,26 +136,24 @@ async def content_scores(engine: AsyncEngine, image_id: int) -> list[ContentScor
         NotFound: there is no such image.
     """
     await get(engine, image_id)
-    statement = select(*ContentScore.__table__.columns).where(  # type: ignore[attr-defined]
-        col(ContentScore.image_id) == image_id
-    )
+    statement = select(*columns_of(ContentScore)).where(col(ContentScore.image_id) == image_id)
     async with engine.connect() as connection:
         return [ContentScore(**row._mapping) for row in (await connection.execute(statement)).all()]
 
 
 async def existing(engine: AsyncEngine, ids: list[int]) -> dict[int, tuple[str, str]]:
     """Which of ``ids`` are stored: id -> (name, s3_path). The vector index may know pictures that are gone."""
-    statement = select(Image.id, Image.name, Image.s3_path).where(
+    statement = select(col(Image.id), col(Image.name), col(Image.s3_path)).where(
         col(Image.id).in_(ids), col(Image.uploaded_at).is_not(None)
     )
     async with engine.connect() as connection:
-        return {row[0]: (row[1], row[2]) for row in (await connection.execute(statement)).all() if row[0] is not None}
+        return {int(row[0] or 0): (row[1], row[2]) for row in (await connection.execute(statement)).all()}
 
 
 async def same_bytes(engine: AsyncEngine, digests: list[bytes]) -> dict[bytes, list[int]]:
     """Stored images by the SHA-256 of their file: digest (32 bytes) -> ids, at most 1,000 in all, newest first."""
     statement = (
-        select(Image.sha256, Image.id)
+        select(col(Image.sha256), col(Image.id))
         .where(col(Image.sha256).in_(digests), col(Image.uploaded_at).is_not(None))
         .order_by(col(Image.id).desc())
         .limit(1000)

@@ -12,7 +12,7 @@ from sqlalchemy.sql import func
 from sqlmodel import col
 
 from storage.errors import Conflict, InvalidInput, NotFound, RateLimited, Unauthenticated
-from storage.tables import ApiKey
+from storage.tables import ApiKey, columns_of
 
 SCOPES = ("image:read", "image:write", "image:process", "moderate", "admin")
 _PREFIX = "sg_"
@@ -112,7 +112,7 @@ async def authenticate(engine: AsyncEngine, key: str) -> Principal:
 
 async def list_keys(engine: AsyncEngine) -> list[ApiKey]:
     """All keys by id, without anything that could be used as one."""
-    statement = select(*ApiKey.__table__.columns).order_by(col(ApiKey.id))  # type: ignore[attr-defined]
+    statement = select(*columns_of(ApiKey)).order_by(col(ApiKey.id))
     async with engine.connect() as connection:
         return [ApiKey(**row._mapping) for row in (await connection.execute(statement)).all()]
 

@@ -5,7 +5,19 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, DateTime, ForeignKey, Identity, Index, Text, func, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ColumnElement,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Text,
+    func,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import Field, SQLModel
 
@@ -26,6 +38,11 @@ class Relation(StrEnum):
     COPY = "copy"
     SEMANTIC = "semantic"
     EXTERNAL = "external"
+
+
+def columns_of(model: type[SQLModel]) -> list[ColumnElement[Any]]:
+    """All columns of a table, for a select that fills the model."""
+    return list(SQLModel.metadata.tables[str(model.__tablename__)].columns)
 
 
 def _timestamp(*, default_now: bool = False, nullable: bool = True) -> Any:

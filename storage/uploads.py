@@ -14,7 +14,7 @@ from sqlmodel import col
 
 from storage.errors import Conflict, NotFound
 from storage.objects import ObjectStore
-from storage.tables import AuditEntry, IdempotencyRecord, Image
+from storage.tables import AuditEntry, IdempotencyRecord, Image, columns_of
 
 UPLOAD_CHANNEL = "safeguard_upload"
 _KEY_BYTES = 200
@@ -68,7 +68,7 @@ async def _remembered(
     await connection.execute(delete(IdempotencyRecord).where(*record, expired))
     row = (
         await connection.execute(
-            select(IdempotencyRecord.request_hash, *Image.__table__.columns)  # type: ignore[attr-defined]
+            select(col(IdempotencyRecord.request_hash), *columns_of(Image))
             .join(Image, col(Image.id) == col(IdempotencyRecord.image_id))
             .where(*record)
         )
@@ -114,7 +114,7 @@ async def upload(
             if found is not None:
                 # The first try crashed, or is still storing the object: store it again under the same row.
                 return await _store(engine, objects, found, new)
-        columns = Image.__table__.columns  # type: ignore[attr-defined]
+        columns = columns_of(Image)
         row = (
             await connection.execute(
                 insert(Image)
@@ -173,7 +173,7 @@ async def sweep(engine: AsyncEngine, objects: ObjectStore, *, older_than_s: floa
     async with engine.begin() as connection:
         stale = (
             await connection.execute(
-                select(Image.id, Image.s3_path)
+                select(col(Image.id), col(Image.s3_path))
                 .where(
                     col(Image.uploaded_at).is_(None),
                     col(Image.created_at) < func.now() - timedelta(seconds=older_than_s),

@@ -54,7 +54,7 @@ class ExactIndex:
         scores = np.empty((len(query), self._size), np.float32)
         for row, bits in enumerate(query):
             scores[row] = np.bitwise_count(held ^ bits).sum(axis=1, dtype=np.int32)
-        return 1.0 - 2.0 * scores / (8 * self._space.dim)
+        return np.asarray(1.0 - scores / (4 * self._space.dim), np.float32)
 
     def search(
         self, queries: NDArray[Any], *, k: int, min_score: float, exclude: int | None = None
