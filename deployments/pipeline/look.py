@@ -39,15 +39,6 @@ class Look:
     vectors: NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """Side lengths in pixels of the squares that the networks of one model take."""
-
-    descriptor: int
-    detector: int
-    content_filter: int | None
-
-
 class Networks(Protocol):
     """The networks, wherever they run: calls take and give whole batches."""
 
@@ -74,15 +65,15 @@ class _Prepared:
     frames: dict[str, NDArray[np.uint8]]
 
 
-def _prepare(data: bytes, sizes: Sizes, max_pixels: int, long_side: int) -> _Prepared:
+def _prepare(data: bytes, model: ModelSpec, max_pixels: int, long_side: int) -> _Prepared:
     image = decode(data, max_pixels=max_pixels, long_side=long_side)
     hashes, quality = pdq_hashes(image.pixels)
     frames = {
-        "descriptor": prepare_square(image.pixels, sizes.descriptor),
-        "detector": prepare_square(image.pixels, sizes.detector),
+        "descriptor": prepare_square(image.pixels, model.descriptor.input_size),
+        "detector": prepare_square(image.pixels, model.detector.input_size),
     }
-    if sizes.content_filter is not None:
-        frames["filter"] = prepare_square(image.pixels, sizes.content_filter)
+    if model.content_filter is not None:
+        frames["filter"] = prepare_square(image.pixels, model.content_filter.input_size)
     return _Prepared(hashlib.sha256(data).digest(), image.pixels, (image.width, image.height), hashes, quality, frames)
 
 
@@ -129,11 +120,9 @@ async def look(
     Returns:
         For each picture what was seen, or why it cannot be read.
     """
-    sizes = await networks.sizes(model)
-
     def prepare(data: bytes) -> _Prepared | SafeGuardError:
         try:
-            return _prepare(data, sizes, max_pixels, long_side)
+            return _prepare(data, model, max_pixels, long_side)
         except SafeGuardError as error:
             return error
 
@@ -141,7 +130,7 @@ async def look(
     good = [item for item in prepared if isinstance(item, _Prepared)]
     if not good:
         return [item for item in prepared if isinstance(item, SafeGuardError)]
-    filter_frames = np.stack([item.frames["filter"] for item in good]) if sizes.content_filter is not None else None
+    filter_frames = np.stack([item.frames["filter"] for item in good]) if model.content_filter else None
     boxes, unsafe = await networks.detect(
         model, np.stack([item.frames["detector"] for item in good]), filter_frames, [item.size for item in good]
     )
@@ -154,7 +143,7 @@ async def look(
         frames = []
         for item, shares in zip(good, regions, strict=True):
             frames.append(item.frames["descriptor"])
-            frames += [_crop(item.pixels, region, sizes.descriptor) for region in shares]
+            frames += [_crop(item.pixels, region, model.descriptor.input_size) for region in shares]
         return np.stack(frames)
 
     vectors = await networks.embed(model, await asyncio.to_thread(crops))

@@ -1,0 +1,209 @@
+"""What a ``model_name`` means: networks, sizes and thresholds, read from models.yaml. Imports nothing of ours."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+MODEL_NAME = r"^[A-Za-z0-9._-]{1,128}$"
+_VERSIONED = re.compile(r"^[a-z0-9][a-z0-9._-]*@[0-9]+$")
+Triple = tuple[float, float, float]
+Score = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class ModelsFileError(ValueError):
+    """models.yaml is missing, malformed or contradicts itself; the message says where."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NetworkSpec(_Part):
+    """Where a network comes from and what it takes.
+
+    ``path`` is a file or folder (relative to the project's folder, or to the installed package ``package``), or, for
+    ``huggingface``, also the id of a model on the hub.
+    """
+
+    name: str = Field(description="name@version; the key in models.yaml")
+    source: Literal["onnx", "huggingface", "torchscript"]
+    path: str
+    package: str | None = Field(None, description="installed Python package that carries the file")
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="of the file; checked at load")
+    revision: str | None = Field(None, description="commit of a hub model: pin it")
+    input_size: int = Field(ge=16, le=4096, description="side of the square it takes, pixels")
+    layout: Literal["nchw", "nhwc"] = "nchw"
+    channels: Literal["rgb", "bgr"] = "rgb"
+    mean: Triple = Field((0.0, 0.0, 0.0), description="subtracted from 0..255 values, in the order of the channels")
+    std: Triple = Field((1.0, 1.0, 1.0), description="divided by after that")
+
+    @property
+    def file(self) -> Path:
+        """The path below the project's folder (meaningless for a hub id or a package's file)."""
+        return Path(__file__).parent.parent / self.path
+
+
+class DescriptorSpec(NetworkSpec):
+    """A network whose output, brought to length 1, describes a picture."""
+
+    dim: int = Field(ge=8, le=8192, description="numbers of a descriptor")
+
+
+class DetectorSpec(NetworkSpec):
+    """A network that finds people and objects."""
+
+    min_score: Score = Field(0.4, description="boxes below are dropped")
+    max_overlap: Score = Field(0.5, description="intersection over union above which the weaker box is dropped")
+
+
+class FilterSpec(NetworkSpec):
+    """A network that says how unsafe a picture is."""
+
+    unsafe: list[int] = Field(min_length=1, description="indices of the unsafe classes; their probabilities are added")
+    crop: int | None = Field(None, ge=16, description="side of the centre that the network sees, pixels")
+    logits: bool = Field(False, description="the network gives logits instead of probabilities")
+
+
+class Thresholds(_Part):
+    """What makes a match. All scores are 0 to 1; models.yaml names the command that measured each."""
+
+    pdq_distance: int = Field(ge=0, le=128, description="largest Hamming distance of 256 bits")
+    pdq_min_quality: int = Field(ge=0, le=100, description="below, a picture has too little structure for PDQ")
+    copy_score: Score
+    region_copy_score: Score
+    semantic_score: Score | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.region_copy_score < self.copy_score:
+            raise ValueError(
+                f"region_copy_score={self.region_copy_score} is below copy_score={self.copy_score}; "
+                "regions hold less than pictures and need the higher threshold"
+            )
+        if self.semantic_score is not None and self.semantic_score > self.copy_score:
+            raise ValueError(f"semantic_score={self.semantic_score} is above copy_score={self.copy_score}")
+        return self
+
+
+class ModelSpec(_Part):
+    """One ``model_name`` with its networks."""
+
+    name: str = Field(pattern=MODEL_NAME)
+    description: str
+    descriptor: DescriptorSpec
+    detector: DetectorSpec
+    content_filter: FilterSpec | None
+    max_regions: int = Field(ge=0, le=32, description="regions that get a descriptor of their own")
+    min_region_share: float = Field(gt=0, lt=1, description="least share of the picture's area")
+    thresholds: Thresholds
+
+    @property
+    def descriptor_name(self) -> str:
+        """name@version."""
+        return self.descriptor.name
+
+    @property
+    def detector_name(self) -> str:
+        """name@version."""
+        return self.detector.name
+
+    @property
+    def filter_name(self) -> str | None:
+        """name@version, None without a filter."""
+        return self.content_filter.name if self.content_filter else None
+
+
+class ModelRegistry(Mapping[str, ModelSpec]):
+    """The models of a file by name, in its order."""
+
+    def __init__(self, models: dict[str, ModelSpec], default: str) -> None:
+        self._models = models
+        self.default = default
+
+    def __getitem__(self, name: str) -> ModelSpec:
+        return self._models[name]
+
+    def __iter__(self) -> Any:
+        return iter(self._models)
+
+    def __len__(self) -> int:
+        return len(self._models)
+
+    def known(self) -> list[str]:
+        """Names of the models that the platform processes by itself."""
+        return list(self._models)
+
+    @property
+    def descriptors(self) -> dict[str, DescriptorSpec]:
+        """Every descriptor in use, by name@version."""
+        return {model.descriptor.name: model.descriptor for model in self.values()}
+
+    @property
+    def detectors(self) -> dict[str, DetectorSpec]:
+        """Every detector in use, by name@version."""
+        return {model.detector.name: model.detector for model in self.values()}
+
+    @property
+    def filters(self) -> dict[str, FilterSpec]:
+        """Every content filter in use, by name@version."""
+        return {model.content_filter.name: model.content_filter for model in self.values() if model.content_filter}
+
+
+def _section(content: dict[str, Any], name: str) -> dict[str, dict[str, Any]]:
+    section = content.get(name) or {}
+    if not isinstance(section, dict) or not all(isinstance(value, dict) for value in section.values()):
+        raise ModelsFileError(f"{name}: must map names to options")
+    for key in section:
+        if not isinstance(key, str) or (name != "models" and not _VERSIONED.match(key)):
+            raise ModelsFileError(f"{name}: {key!r} must be name@version, such as lite0-gem@1")
+    return section
+
+
+def _resolve(content: dict[str, Any], model: str, section: str, key: str | None) -> dict[str, Any] | None:
+    if key is None:
+        return None
+    known = _section(content, section)
+    if key not in known:
+        raise ModelsFileError(f"models.{model}: {key!r} is not among {section}: {', '.join(known) or 'none'}")
+    return {"name": key, **known[key]}
+
+
+def load_models(path: Path) -> ModelRegistry:
+    """Reads and checks models.yaml.
+
+    Raises:
+        ModelsFileError: the file is missing or malformed, a name is unknown, a value is out of range.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ModelsFileError(f"{path} cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ModelsFileError(f"{path} is not YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ModelsFileError(f"{path} must hold the sections default, models, descriptors, detectors and filters")
+    unknown = set(content) - {"default", "models", "descriptors", "detectors", "filters"}
+    if unknown:
+        raise ModelsFileError(f"{path}: unknown sections: {', '.join(sorted(map(str, unknown)))}")
+    models: dict[str, ModelSpec] = {}
+    for name, options in _section(content, "models").items():
+        parts = {
+            "descriptor": _resolve(content, name, "descriptors", options.get("descriptor")),
+            "detector": _resolve(content, name, "detectors", options.get("detector")),
+            "content_filter": _resolve(content, name, "filters", options.get("content_filter")),
+        }
+        try:
+            models[name] = ModelSpec.model_validate({"name": name, **options, **parts})
+        except ValidationError as error:
+            places = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+            raise ModelsFileError(f"{path}: models.{name}: {places}") from error
+    if not models:
+        raise ModelsFileError(f"{path} names no model")
+    default = content.get("default") or next(iter(models))
+    if default not in models:
+        raise ModelsFileError(f"{path}: default: {default!r} is not among the models: {', '.join(models)}")
+    return ModelRegistry(models, default)

@@ -1,0 +1,1 @@
+"""Commands for those who build the project: exporting networks. Not part of the product."""
