@@ -75,7 +75,9 @@ async def measure(dsn: str, rows: int, console: Console) -> bool:
         await connection.execute(FILL_LINKS, first, last, timeout=600)
     await connection.execute("VACUUM ANALYZE", timeout=600)
     size = await connection.fetchval("SELECT pg_database_size(current_database())")
-    console.print(f"{rows:,} images filled in {time.monotonic() - started:.0f} s, {size / rows:.0f} bytes an image with links")
+    console.print(
+        f"{rows:,} images filled in {time.monotonic() - started:.0f} s, {size / rows:.0f} bytes an image with links"
+    )
     table = Table("query", "ms", "buffers", "by", title=f"hot queries at {rows:,} images")
     good = True
     for name, query in hot_queries(rows // 2).items():
@@ -91,7 +93,9 @@ async def measure(dsn: str, rows: int, console: Console) -> bool:
         good &= not scans
         used = sorted({node["Index Name"] for node in parts if "Index Name" in node})
         buffers = best["Plan"]["Shared Hit Blocks"] + best["Plan"]["Shared Read Blocks"]
-        table.add_row(name, f"{best['Execution Time']:.2f}", str(buffers), "SCAN " + scans[0] if scans else ", ".join(used))
+        table.add_row(
+            name, f"{best['Execution Time']:.2f}", str(buffers), "SCAN " + scans[0] if scans else ", ".join(used)
+        )
     console.print(table)
     await connection.close()
     return good
