@@ -1,1 +1,1 @@
-"""The REST API: routes, schemas, keys, errors. No model, no blocking work on the loop."""
+"""The REST API. Imports the pipeline's result type, decoding, storage and configs; no network, no vectors."""

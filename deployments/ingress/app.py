@@ -1,0 +1,47 @@
+"""The REST API as one application. Makes nothing that touches the world: that is replica.py's, or a test's."""
+
+from fastapi import FastAPI
+
+from deployments.ingress import catalogue, documents, evidence, health, images, problems, processing, searching
+from deployments.ingress.body import FORM_BYTES, BodyLimit
+from deployments.ingress.context import Context
+
+BASE_PATH = "/api/v1"
+_TAGS = [
+    {"name": "images", "description": "Upload, list, delete."},
+    {"name": "processing", "description": "Work for outside workers, and results."},
+    {"name": "evidence", "description": "What is known of an image, and why."},
+    {"name": "search", "description": "Search without storing."},
+    {"name": "models", "description": "What can process an image."},
+    {"name": "health", "description": "For probes; no key needed."},
+]
+_DESCRIPTION = """Finds semantic copies of images, recognises people and objects, filters content.
+
+Every address but `/health/*` needs a key, as `Authorization: Bearer <key>` or `X-API-Key: <key>`.
+Errors are RFC 9457 problems (`application/problem+json`)."""
+
+
+def create_app(context: Context) -> FastAPI:
+    """The application.
+
+    Args:
+        context: the collaborators, already made on the loop that will serve.
+    """
+    app = FastAPI(
+        title="SafeGuard",
+        version="1",
+        summary="Semantic copies of images",
+        description=_DESCRIPTION,
+        openapi_tags=_TAGS,
+        redirect_slashes=False,
+        redoc_url=None,
+    )
+    app.state.context = context
+    problems.install(app)
+    app.add_middleware(BodyLimit, max_bytes=context.settings.max_upload_bytes + FORM_BYTES)
+    # processing before images: /image/poll/{model_name} must not be read as an image's id.
+    for module in (processing, images, evidence, searching, catalogue):
+        app.include_router(module.router, prefix=BASE_PATH)
+    app.include_router(health.router)
+    app.openapi = lambda: documents.describe(app)  # type: ignore[method-assign]
+    return app

@@ -1,0 +1,70 @@
+"""What can process an image: the models that are known and the queues that were used. Changes nothing."""
+
+from typing import Annotated
+
+from fastapi import APIRouter
+
+from deployments.ingress import schemas
+from deployments.ingress.access import Scope
+from deployments.ingress.context import UsesEngine, UsesRegistry
+from deployments.ingress.documents import problems, shown
+from storage.keys import Principal
+from storage.queues import queues
+
+router = APIRouter(tags=["models"])
+_EXAMPLE = {
+    "models": [
+        {
+            "name": "copies",
+            "description": "semantic copies, people and objects, unsafe content",
+            "descriptor": "lite0-gem@1",
+            "detector": "nanodet-plus@1",
+            "content_filter": "opennsfw@1",
+            "default": True,
+        }
+    ],
+    "queues": [
+        {
+            "model_name": "copies",
+            "waiting": 12,
+            "processing": 16,
+            "last_polled_at": "2024-11-01T10:00:00+00:00",
+            "known": True,
+        }
+    ],
+}
+
+
+@router.get(
+    "/models",
+    summary="Models and queues",
+    response_model=schemas.Models,
+    responses={200: shown(_EXAMPLE, "Known models, and every queue that was used"), **problems()},
+)
+async def models(
+    _: Annotated[Principal, Scope("image:read")], engine: UsesEngine, registry: UsesRegistry
+) -> schemas.Models:
+    """A queue that is not `known`, grows and was never polled is most likely a misspelt name."""
+    return schemas.Models(
+        models=[
+            schemas.Model(
+                name=name,
+                description=spec.description,
+                descriptor=spec.descriptor_name,
+                detector=spec.detector_name,
+                content_filter=spec.filter_name,
+                default=name == registry.default,
+            )
+            for name, spec in registry.items()
+        ],
+        queues=[
+            schemas.QueueState(
+                model_name=queue.model_name,
+                waiting=queue.waiting,
+                processing=queue.processing,
+                last_polled_at=queue.last_polled_at,
+                known=queue.model_name in registry,
+            )
+            for queue in await queues(engine)
+        ],
+    )

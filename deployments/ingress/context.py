@@ -1,0 +1,101 @@
+"""What routes work with, handed to each by dependencies. Knows nothing of Ray."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Protocol
+
+from fastapi import Depends, Request
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from configs.models import ModelRegistry
+from configs.settings import Settings
+from deployments.pipeline.search import Found
+from storage.objects import ObjectStore
+from storage.queues import UploadSignal
+
+
+class Platform(Protocol):
+    """The parts that need networks or vectors, wherever they run. Every call ends within a limit of time."""
+
+    async def search(self, data: bytes, model_name: str, k: int, exclude: int | None) -> list[Found]:
+        """Ranked matches of a picture, best first.
+
+        Args:
+            data: the file.
+            model_name: a model of models.yaml.
+            k: matches at most.
+            exclude: a stored image to leave out.
+        Raises:
+            UnsupportedImage, TooLarge: the picture cannot be read.
+            Unavailable: a part does not answer.
+        """
+
+    async def remove(self, image_ids: list[int]) -> None:
+        """Deletes the vectors of images.
+
+        Raises:
+            Unavailable: the writer does not answer.
+        """
+
+    async def index_info(self) -> dict[str, Any]:
+        """For each vector table: rows, version, age_s (seconds since it was looked at), exists.
+
+        Raises:
+            Unavailable: no reader answers.
+        """
+
+    async def check_models(self) -> None:
+        """Returns when every model of models.yaml can be used.
+
+        Raises:
+            Unavailable: a part that runs the networks is not healthy.
+        """
+
+
+@dataclass(frozen=True)
+class Context:
+    """The collaborators of one ingress."""
+
+    engine: AsyncEngine
+    objects: ObjectStore
+    settings: Settings
+    registry: ModelRegistry
+    signal: UploadSignal
+    platform: Platform
+
+
+# Coroutines, though they await nothing: FastAPI would send plain functions to its thread pool.
+async def _context(request: Request) -> Context:
+    context: Context = request.app.state.context
+    return context
+
+
+async def _engine(context: Annotated[Context, Depends(_context)]) -> AsyncEngine:
+    return context.engine
+
+
+async def _objects(context: Annotated[Context, Depends(_context)]) -> ObjectStore:
+    return context.objects
+
+
+async def _settings(context: Annotated[Context, Depends(_context)]) -> Settings:
+    return context.settings
+
+
+async def _registry(context: Annotated[Context, Depends(_context)]) -> ModelRegistry:
+    return context.registry
+
+
+async def _signal(context: Annotated[Context, Depends(_context)]) -> UploadSignal:
+    return context.signal
+
+
+async def _platform(context: Annotated[Context, Depends(_context)]) -> Platform:
+    return context.platform
+
+
+UsesEngine = Annotated[AsyncEngine, Depends(_engine)]
+UsesObjects = Annotated[ObjectStore, Depends(_objects)]
+UsesSettings = Annotated[Settings, Depends(_settings)]
+UsesRegistry = Annotated[ModelRegistry, Depends(_registry)]
+UsesSignal = Annotated[UploadSignal, Depends(_signal)]
+UsesPlatform = Annotated[Platform, Depends(_platform)]

@@ -1,0 +1,73 @@
+"""Liveness and readiness; the only addresses that need no key. Looks, changes nothing."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from typing import Any
+
+from fastapi import APIRouter
+
+from deployments.ingress.context import UsesEngine, UsesObjects, UsesPlatform
+from deployments.ingress.documents import problems, shown
+from deployments.ingress.problems import problem
+from deployments.ingress.schemas import Check, Liveness, Readiness
+from storage import database
+
+_log = logging.getLogger(__name__)
+router = APIRouter(prefix="/health", tags=["health"])
+_LIMIT_S = 5.0
+"""For each check; they run side by side, so an answer comes within this time."""
+_READY = {
+    "status": "ready",
+    "checks": {
+        "database": {"ok": True},
+        "objects": {"ok": True},
+        "index": {"ok": True, "tables": {"pdq@1": {"rows": 1200, "version": 31, "age_s": 0.4, "exists": True}}},
+        "models": {"ok": True},
+    },
+}
+
+
+async def _checked(name: str, call: Awaitable[Any]) -> Check:
+    try:
+        async with asyncio.timeout(_LIMIT_S):
+            found = await call
+    except Exception as error:  # any failure of a part is the answer, not an error of this address
+        _log.warning("not ready: %s", name, exc_info=error)
+        return Check(ok=False, detail="does not answer as it should")
+    return Check(ok=True, tables=found if isinstance(found, dict) else None)
+
+
+@router.get(
+    "/live", summary="The process runs", response_model=Liveness, responses={200: shown({"status": "live"}, "")}
+)
+async def live() -> Liveness:
+    """Says nothing of the parts: their outage is no reason to restart this process."""
+    return Liveness()
+
+
+@router.get(
+    "/ready",
+    summary="All parts answer",
+    response_model=Readiness,
+    response_model_exclude_none=True,
+    responses={
+        200: shown(_READY, "All parts answer"),
+        503: {**problems(503)[503], "description": "Some do not; `checks` says which"},
+    },
+)
+async def ready(engine: UsesEngine, objects: UsesObjects, platform: UsesPlatform) -> Any:
+    """Database, object store, index readers and models."""
+    calls: dict[str, Awaitable[Any]] = {
+        "database": database.ping(engine),
+        "objects": objects.ping(),
+        "index": platform.index_info(),
+        "models": platform.check_models(),
+    }
+    found = await asyncio.gather(*(_checked(name, call) for name, call in calls.items()))
+    checks = dict(zip(calls, found, strict=True))
+    failed = [name for name, check in checks.items() if not check.ok]
+    if failed:
+        members = {"checks": {name: check.model_dump(exclude_none=True) for name, check in checks.items()}}
+        return problem(503, f"not ready: {', '.join(failed)}", kind="unavailable", members=members)
+    return Readiness(checks=checks)

@@ -1,0 +1,79 @@
+"""The platform behind Ray Serve handles; the one place where Ray's errors become ours. Knows no HTTP."""
+
+import asyncio
+from typing import Any
+
+from ray import serve
+from ray.exceptions import RayError, RayTaskError
+from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle
+
+from deployments.pipeline.search import Found
+from storage.errors import SafeGuardError, Unavailable
+
+_NETWORKS = ("Pipeline", "Embedder", "Detector")
+
+
+async def call(handle: Any, timeout_s: float, *arguments: Any) -> Any:
+    """Calls one method of a handle.
+
+    Args:
+        handle: ``deployment_handle.method``.
+        timeout_s: limit, seconds.
+    Raises:
+        SafeGuardError: as the other side raised it.
+        Unavailable: no answer in time, a full queue, a dead replica.
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await handle.remote(*arguments)
+    except RayTaskError as error:
+        cause = error.cause
+        if isinstance(cause, SafeGuardError):
+            raise cause from error
+        if isinstance(cause, OSError | TimeoutError | RayError | RayServeException):
+            raise Unavailable("a part of the service does not answer; try again") from error
+        raise
+    except (TimeoutError, RayError, RayServeException) as error:
+        raise Unavailable("a part of the service does not answer; try again") from error
+
+
+class RemotePlatform:
+    """See ``deployments.ingress.context.Platform``.
+
+    Args:
+        pipeline, reader, writer: handles.
+        call_timeout_s: limit of each call, seconds.
+    """
+
+    def __init__(
+        self, pipeline: DeploymentHandle, reader: DeploymentHandle, writer: DeploymentHandle, call_timeout_s: float
+    ) -> None:
+        self._pipeline = pipeline
+        self._reader = reader
+        self._writer = writer
+        self._timeout_s = call_timeout_s
+
+    async def search(self, data: bytes, model_name: str, k: int, exclude: int | None) -> list[Found]:
+        """See ``Platform.search``."""
+        found: list[Found] = await call(self._pipeline.search, self._timeout_s, data, model_name, k, exclude)
+        return found
+
+    async def remove(self, image_ids: list[int]) -> None:
+        """See ``Platform.remove``."""
+        await call(self._writer.remove, self._timeout_s, image_ids)
+
+    async def index_info(self) -> dict[str, Any]:
+        """See ``Platform.index_info``."""
+        info: dict[str, Any] = await call(self._reader.info, self._timeout_s)
+        return info
+
+    async def check_models(self) -> None:
+        """See ``Platform.check_models``; Serve's own health checks run each network on a canary picture."""
+        await call(self._pipeline.info, self._timeout_s)
+        application = serve.get_replica_context().app_name
+        status = await asyncio.wait_for(asyncio.to_thread(serve.status), self._timeout_s)
+        deployments = status.applications[application].deployments
+        ill = [name for name in _NETWORKS if deployments[name].status != "HEALTHY"]
+        if ill:
+            raise Unavailable(f"not healthy: {', '.join(ill)}")

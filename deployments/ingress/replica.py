@@ -1,0 +1,54 @@
+"""The Ingress replica: makes the collaborators on its own loop and serves the application. Ray Serve around app.py."""
+
+from fastapi import FastAPI
+from ray.serve.handle import DeploymentHandle
+
+from configs.models import load_models
+from configs.settings import load_settings
+from deployments.ingress.app import create_app
+from deployments.ingress.context import Context
+from deployments.ingress.remote import RemotePlatform
+from storage.database import create_engine
+from storage.objects import ObjectStore
+from storage.queues import UploadSignal
+
+
+class Ingress:
+    """Bound by graphs/serving.py with ``serve.ingress()``, which asks the made replica for its application.
+
+    Args:
+        pipeline, reader, writer: handles of the deployments it calls.
+        call_timeout_s: limit of each such call, seconds.
+    """
+
+    async def __init__(  # type: ignore[misc]  # Serve awaits it on the replica's own loop
+        self,
+        pipeline: DeploymentHandle,
+        reader: DeploymentHandle,
+        writer: DeploymentHandle,
+        *,
+        call_timeout_s: float = 30.0,
+    ) -> None:
+        settings = load_settings()
+        self._context = Context(
+            engine=create_engine(settings),
+            objects=ObjectStore(settings),
+            settings=settings,
+            registry=load_models(settings.models_file),
+            signal=UploadSignal(settings),
+            platform=RemotePlatform(pipeline, reader, writer, call_timeout_s),
+        )
+        await self._context.signal.start()
+
+    async def __serve_build_asgi_app__(self) -> FastAPI:
+        """Asked by Serve once, after ``__init__``."""
+        return create_app(self._context)
+
+    async def check_health(self) -> None:
+        """Passes as long as the loop turns: an outage of PostgreSQL or S3 must not restart replicas."""
+
+    async def __del__(self) -> None:
+        """Graceful shutdown, after the last request."""
+        await self._context.signal.close()
+        self._context.objects.close()
+        await self._context.engine.dispose()
