@@ -1,0 +1,106 @@
+"""Every address against no key, a bad key, and each wrong scope."""
+
+import asyncio
+import re
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from deployments.ingress.access import Scope
+from storage.keys import SCOPES, create_key, revoke_key
+from tests.deployments.ingress.conftest import MakeClient, is_problem
+
+ROUTES = [
+    ("GET", "/image/all?status=UPLOADED", "image:read"),
+    ("GET", "/image/1", "image:read"),
+    ("POST", "/image", "image:write"),
+    ("DELETE", "/image/1000000000", "image:write"),
+    ("GET", "/image/poll/nobody", "image:process"),
+    ("GET", "/image/1/processed", "image:read"),
+    ("POST", f"/image/1/processed?token={uuid4()}", "image:process"),
+    ("GET", "/image/1/return_images", "image:read"),
+    ("GET", "/image/1/matches", "image:read"),
+    ("GET", "/image/1/detections", "image:read"),
+    ("GET", "/image/1/file", "image:read"),
+    ("POST", "/search", "image:read"),
+    ("GET", "/models", "image:read"),
+]
+
+
+def test_the_list_is_complete(app: FastAPI) -> None:
+    documented = {
+        (method.upper(), path)
+        for path, methods in app.openapi()["paths"].items()
+        for method in methods
+        if not path.startswith("/health/")
+    }
+    listed = {
+        (method, "/api/v1" + re.sub(r"/\d+", "/{image_id}", path.split("?")[0]).replace("nobody", "{model_name}"))
+        for method, path, _ in ROUTES
+    }
+    assert listed == documented
+
+
+@pytest.mark.parametrize(("method", "path", "scope"), ROUTES)
+async def test_a_route_wants_a_key_with_its_scope(make_client: MakeClient, method: str, path: str, scope: str) -> None:
+    is_problem(await (await make_client()).request(method, path), 401)
+    others = [one for one in SCOPES if one not in (scope, "admin")]
+    assert scope in is_problem(await (await make_client(*others)).request(method, path), 403)["detail"]
+    for enough in (scope, "admin"):
+        assert (await (await make_client(enough)).request(method, path)).status_code not in (401, 403, 500)
+
+
+async def test_a_body_is_not_read_before_the_key_is_known(make_client: MakeClient) -> None:
+    nobody = await make_client()
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    is_problem(await nobody.post("/image", content=b"nonsense", headers=headers), 401)
+    is_problem(await nobody.post(f"/image/1/processed?token={uuid4()}", content=b"{"), 401)
+
+
+async def test_both_headers_carry_keys(engine: AsyncEngine, make_client: MakeClient) -> None:
+    nobody, name = await make_client(), str(uuid4())
+    key = await create_key(engine, name, ["image:read"])
+    for headers in ({"Authorization": f"Bearer {key}"}, {"authorization": f"bearer {key}"}, {"X-API-Key": key}):
+        assert (await nobody.get("/models", headers=headers)).status_code == 200
+    bad = [
+        {"Authorization": f"Basic {key}"}, {"Authorization": key}, {"Authorization": "Bearer "}, {"X-API-Key": ""},
+        {"X-API-Key": key + "x"}, {"Authorization": "Bearer wrong", "X-API-Key": key}, {b"X-API-Key": b"\xff\xfe"},
+    ]  # fmt: skip
+    for wrong in bad:
+        is_problem(await nobody.get("/models", headers=httpx.Headers(wrong)), 401)
+    await revoke_key(engine, name)
+    is_problem(await nobody.get("/models", headers={"X-API-Key": key}), 401)
+
+
+async def test_a_key_expires(engine: AsyncEngine, make_client: MakeClient) -> None:
+    soon = datetime.now(UTC) + timedelta(seconds=0.5)
+    key = await create_key(engine, str(uuid4()), ["image:read"], expires_at=soon)
+    nobody = await make_client()
+    answers = []
+    for _ in range(20):
+        answers.append(await nobody.get("/models", headers={"X-API-Key": key}))
+        if answers[-1].status_code == 401:
+            break
+        await asyncio.sleep(0.1)
+    assert answers[0].status_code == 200
+    is_problem(answers[-1], 401)
+
+
+async def test_a_rate_limit_says_when_to_come_back(engine: AsyncEngine, make_client: MakeClient) -> None:
+    key = await create_key(engine, str(uuid4()), ["image:read"], rate_limit=2)
+    nobody = await make_client()
+    answers = [await nobody.get("/models", headers={"X-API-Key": key}) for _ in range(6)]
+    limited = [answer for answer in answers if answer.status_code != 200]
+    assert len(limited) >= 2  # a new minute may begin in between
+    for answer in limited:
+        is_problem(answer, 429)
+        assert 1 <= int(answer.headers["retry-after"]) <= 60
+
+
+def test_a_route_cannot_ask_for_a_scope_that_is_not() -> None:
+    with pytest.raises(ValueError, match="no such scope"):
+        Scope("image:raed")
