@@ -12,8 +12,6 @@ from deployments.embedder import Embedder
 from deployments.pipeline.replica import Pipeline
 from deployments.similarity.replicas import SimilarityReader, SimilarityWriter
 
-APPLICATION = "safeguard"
-
 
 class _Options(BaseModel):
     model_config = ConfigDict(extra="forbid")

@@ -1,0 +1,229 @@
+"""The Ray head of one installation and the Serve application on it. Imports storage and configs; no deployment code."""
+
+import os
+import secrets
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+from configs.settings import Settings
+from storage.embedded.ports import Ports
+from storage.embedded.process import ManagedProcess
+from storage.errors import ConfigurationError, Unavailable
+
+PROJECT = Path(__file__).parent.parent
+CONFIG = PROJECT / "serve_config.yaml"
+_SOCKET_ROOM = 40
+"""Ray puts sockets with up to 65 more characters below its folder; a socket's path may have 107."""
+
+
+class RayCluster:
+    """A Ray head that belongs to one home: own ports, own token, own folder; other clusters are left alone.
+
+    With ``RAY_ADDRESS`` set to a dashboard's address (http://…) nothing is started and the application is deployed there.
+
+    Args:
+        settings: gives the home.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        home = settings.home
+        self._outside = os.environ.get("RAY_ADDRESS")
+        if self._outside and not self._outside.startswith(("http://", "https://")):
+            raise ConfigurationError("RAY_ADDRESS must be the address of a Ray dashboard, such as http://ray-head:8265")
+        self._ports = Ports(home)
+        self._process = ManagedProcess(home, "ray")
+        self._token = home / "ray.token"
+        folder = home / "ray"
+        if len(str(folder)) > _SOCKET_ROOM:
+            folder = Path(tempfile.gettempdir()) / f"safeguard-{sha256(str(home).encode()).hexdigest()[:12]}"
+        self._folder = folder
+
+    @property
+    def dashboard(self) -> str:
+        """Address of the Ray dashboard."""
+        return self._outside or f"http://127.0.0.1:{self._ports.get('ray_dashboard')}"
+
+    @property
+    def url(self) -> str:
+        """Address of the REST API."""
+        return f"http://127.0.0.1:{self._ports.get('http')}"
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the head's guard, None where it does not run."""
+        return self._process.pid
+
+    @property
+    def crashed(self) -> bool:
+        """True if the head was started and has gone away by itself."""
+        return self._process.crashed
+
+    def environment(self) -> dict[str, str]:
+        """What every process of the cluster, and every client of it, runs with."""
+        return {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self._token),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_TMPDIR": str(self._folder),
+            "RAY_SERVE_LOG_TO_STDERR": "0",
+            "RAY_DEDUP_LOGS": "0",
+            "RAY_metrics_report_interval_ms": "10000",
+            "SAFEGUARD_HOME": str(self._settings.home),
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH", "")])),
+            "TRANSFORMERS_OFFLINE": os.environ.get("TRANSFORMERS_OFFLINE", "0"),
+        }
+
+    def start(self, *, timeout_s: float = 120.0) -> None:
+        """Starts the head, or finds it running.
+
+        Raises:
+            Unavailable: it did not come up in time; the message names the log.
+        """
+        if self._outside or self._process.alive:
+            return
+        self.stop()  # a crashed head may have left workers behind
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not self._token.exists():
+            descriptor = os.open(self._token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as stream:
+                stream.write(secrets.token_urlsafe(32))
+        port = self._ports.take
+        command = [
+            sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats",
+            "--node-ip-address=127.0.0.1", "--dashboard-host=127.0.0.1", "--include-dashboard=true",
+            f"--temp-dir={self._folder}", f"--port={port('ray_gcs')}", f"--dashboard-port={port('ray_dashboard')}",
+            f"--dashboard-agent-listen-port={port('ray_agent')}",
+            f"--dashboard-agent-grpc-port={port('ray_agent_grpc')}",
+            f"--runtime-env-agent-port={port('ray_runtime_env')}",
+            f"--node-manager-port={port('ray_node')}", f"--object-manager-port={port('ray_objects')}",
+            f"--metrics-export-port={port('ray_metrics')}", f"--ray-client-server-port={port('ray_client')}",
+            "--min-worker-port=0", "--max-worker-port=0",
+            f"--object-store-memory={_object_store_bytes()}",
+        ]  # fmt: skip
+        self._process.start(command, environment=self.environment(), folder=PROJECT)
+        log = self._process.log
+        self._wait(self._answers, timeout_s, f"the Ray head did not come up within {timeout_s:.0f} s; see {log}")
+
+    def _answers(self) -> bool:
+        if not self._process.alive:
+            raise Unavailable(f"the Ray head ended while starting; see {self._process.log}")
+        try:
+            self._client().get_serve_details()
+        except Exception:
+            return False
+        return True
+
+    def _client(self) -> Any:
+        os.environ.update(self.environment())
+        from ray.dashboard.modules.serve.sdk import ServeSubmissionClient
+
+        return ServeSubmissionClient(self.dashboard)
+
+    @staticmethod
+    def _wait(ready: Callable[[], bool], timeout_s: float, message: str) -> None:
+        end = time.monotonic() + timeout_s
+        while not ready():
+            if time.monotonic() > end:
+                raise Unavailable(message)
+            time.sleep(0.5)
+
+    def deploy(self, config: Path = CONFIG, *, timeout_s: float = 300.0) -> None:
+        """Deploys the application and returns when it is RUNNING. A repeat with the same file changes nothing.
+
+        Raises:
+            ConfigurationError: the file is missing or malformed, or a deployment failed; the message says why.
+            Unavailable: it is not RUNNING in time.
+        """
+        try:
+            content = yaml.safe_load(config.read_text())
+            http_options = content["http_options"]
+        except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+            raise ConfigurationError(f"{config} is not a Serve configuration: {error}") from error
+        if not self._outside:
+            http_options |= {"host": "127.0.0.1", "port": self._ports.take("http", wanted=http_options.get("port"))}
+        self._client().deploy_applications(content)
+        wanted = [application["name"] for application in content["applications"]]
+
+        def running() -> bool:
+            found = self.applications()
+            states = {name: found.get(name, {}) for name in wanted}
+            for name, application in states.items():
+                if application.get("status") in ("DEPLOY_FAILED", "UNHEALTHY"):
+                    raise ConfigurationError(f"{name} cannot be deployed: {_reason(application)}")
+            return all(application.get("status") == "RUNNING" for application in states.values())
+
+        self._wait(running, timeout_s, f"the application is not RUNNING after {timeout_s:.0f} s; see {self.dashboard}")
+
+    def applications(self) -> dict[str, Any]:
+        """Serve's own account of the applications.
+
+        Raises:
+            Unavailable: the dashboard does not answer.
+        """
+        try:
+            applications: dict[str, Any] = self._client().get_serve_details().get("applications", {})
+        except Exception as error:
+            raise Unavailable(f"the Ray dashboard at {self.dashboard} does not answer") from error
+        return applications
+
+    def stop(self, *, grace_s: float = 60.0) -> None:
+        """Ends the application gracefully, then the head and every process of this cluster; data stay."""
+        if self._outside:
+            self._client().delete_applications()
+            return
+        if self._process.alive:
+            try:
+                self._client().delete_applications()
+                self._wait(lambda: not self.applications(), grace_s, "the application takes too long to end")
+            except Exception:
+                print("the application did not end gracefully; its leases will expire", file=sys.stderr)
+        self._process.stop(grace_s=20.0)
+        left = list(self._processes())
+        for process in left:
+            _signal(process.terminate)
+        _, stubborn = psutil.wait_procs(left, timeout=5)
+        for process in stubborn:
+            _signal(process.kill)
+        psutil.wait_procs(stubborn, timeout=5)
+
+    def _processes(self) -> Iterator[psutil.Process]:
+        """Processes of this cluster: Ray gives each the folder in its arguments or its environment."""
+        for process in psutil.process_iter():
+            try:
+                inside = str(self._folder)
+                if process.pid != os.getpid() and (
+                    any(inside in argument for argument in process.cmdline())
+                    or (process.environ().get("RAY_TMPDIR") == inside and "ray::" in " ".join(process.cmdline()))
+                ):
+                    yield process
+            except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+                continue
+
+
+def _signal(send: Callable[[], None]) -> None:
+    try:
+        send()
+    except psutil.NoSuchProcess:
+        pass
+
+
+def _object_store_bytes() -> int:
+    """Shared memory for Ray's objects: small tensors pass through, so a quarter gigabyte, or less where less is free."""
+    free = psutil.disk_usage("/dev/shm").free if Path("/dev/shm").exists() else psutil.virtual_memory().available // 4
+    return int(max(80 * 2**20, min(256 * 2**20, free // 2)))
+
+
+def _reason(application: dict[str, Any]) -> str:
+    messages = [application.get("message", "")]
+    messages += [deployment.get("message", "") for deployment in application.get("deployments", {}).values()]
+    text = "\n".join(message for message in messages if message)
+    return text[-2000:] or "Ray gives no reason"

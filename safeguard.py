@@ -1,0 +1,115 @@
+"""The command line: ``python safeguard.py up | down | status | keys | demo``. Only argument handling; the work is in graphs/."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from configs.models import ModelsFileError
+from storage.errors import SafeGuardError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="SafeGuard finds semantic copies of images.")
+keys = typer.Typer(no_args_is_help=True, help="API keys: make, list, revoke.")
+app.add_typer(keys, name="keys")
+console = Console()
+Home = Annotated[
+    Path | None,
+    typer.Option(help="folder for all state; default: $SAFEGUARD_HOME, /var/lib/safeguard for root, ~/.safeguard"),
+]
+
+
+@app.command()
+def up(home: Home = None) -> None:
+    """Starts PostgreSQL, S3, Ray and the service; returns when pictures can be uploaded. A second `up` finds the first."""
+    from graphs.service import up as start
+
+    running = start(home, say=lambda line: console.print(f"[dim]{line}[/dim]"))
+    console.print(f"SafeGuard runs at  {running.url}   (try {running.url}/docs)", highlight=False)
+    console.print(f"Ray dashboard      {running.dashboard}   (token in {running.settings.home / 'ray.token'})", highlight=False)
+    console.print(f"First API key in   {running.key_file}", highlight=False)
+
+
+@app.command()
+def down(home: Home = None) -> None:
+    """Stops everything that `up` started. Pictures, links and vectors stay."""
+    from graphs.service import down as stop
+
+    stop(home)
+    console.print("stopped; all data are kept")
+
+
+@app.command()
+def status(home: Home = None) -> None:
+    """Says of each part whether it runs, and where. Exit code 1 if a part has crashed or is not healthy."""
+    from graphs.service import status as look
+
+    rows = look(home)
+    table = Table("part", "state", "where")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    if any(state in ("crashed", "unhealthy", "deploy_failed", "failed") for _, state, _ in rows):
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo(home: Home = None, output: Annotated[Path, typer.Option(help="folder for the contact sheet")] = Path("demo_output")) -> None:
+    """Starts the service, uploads real pictures and edited copies, and shows which are copies of which."""
+    from benchmarks.demo import run
+    from graphs.service import up as start
+
+    run(start(home, say=lambda line: console.print(f"[dim]{line}[/dim]")), output, console)
+
+
+@keys.command("create")
+def create(
+    name: str,
+    scope: Annotated[list[str], typer.Option(help="repeat for several: image:read, image:write, image:process, …")],
+    days: Annotated[float | None, typer.Option(help="days until it expires; never without", min=0.001)] = None,
+    per_minute: Annotated[int | None, typer.Option(help="requests a minute; unlimited without", min=1)] = None,
+    home: Home = None,
+) -> None:
+    """Makes a key and prints it: the one time that it can be seen."""
+    from graphs.accounts import make_key
+
+    expires = datetime.now(UTC) + timedelta(days=days) if days else None
+    print(asyncio.run(make_key(home, name, scope, expires, per_minute)))
+
+
+@keys.command("list")
+def listing(home: Home = None) -> None:
+    """All keys: scopes, expiry, revocation. Never the keys themselves."""
+    from graphs.accounts import all_keys
+
+    table = Table("name", "scopes", "per minute", "created", "expires", "revoked")
+    for key in asyncio.run(all_keys(home)):
+        times = (moment.strftime("%Y-%m-%d %H:%M") if moment else "" for moment in (key.created_at, key.expires_at, key.revoked_at))
+        table.add_row(key.name, " ".join(key.scopes), str(key.rate_limit or ""), *times)
+    console.print(table)
+
+
+@keys.command("revoke")
+def revoke(name: str, home: Home = None) -> None:
+    """Makes a key useless at once."""
+    from graphs.accounts import drop_key
+
+    asyncio.run(drop_key(home, name))
+    console.print(f"{name} is revoked")
+
+
+def main() -> None:
+    """Runs the command line; an error of ours is one line, not a stack trace."""
+    try:
+        app()
+    except (SafeGuardError, ModelsFileError, ValidationError) as error:
+        Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False)
+        raise SystemExit(1) from error
+
+
+if __name__ == "__main__":
+    main()

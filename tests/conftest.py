@@ -1,0 +1,59 @@
+"""Real servers for the tests: one PostgreSQL and one S3, started once."""
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from configs.settings import Settings
+from storage.database import create_engine
+from storage.embedded.stack import EmbeddedServers
+from storage.migrate import upgrade
+from storage.objects import ObjectStore
+
+
+@pytest.fixture(scope="session")
+def home() -> Iterator[Path]:
+    """A folder that an unprivileged user can reach (pytest's own are closed)."""
+    folder = Path(tempfile.mkdtemp(prefix="sg-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def servers(home: Path) -> Iterator[Settings]:
+    """Settings that lead to running servers with schema and buckets."""
+    embedded = EmbeddedServers(home)
+    settings = embedded.start()
+    upgrade(settings)
+
+    async def buckets() -> None:
+        objects = ObjectStore(settings)
+        await objects.ensure_buckets(settings.s3_vectors_bucket)
+        objects.close()
+
+    asyncio.run(buckets())
+    yield settings
+    embedded.stop()
+
+
+@pytest_asyncio.fixture(scope="session")
+async def engine(servers: Settings) -> AsyncIterator[AsyncEngine]:
+    """An engine on the running PostgreSQL."""
+    made = create_engine(servers)
+    yield made
+    await made.dispose()
+
+
+@pytest.fixture(scope="session")
+def objects(servers: Settings) -> Iterator[ObjectStore]:
+    """The bucket of the pictures on the running S3."""
+    store = ObjectStore(servers)
+    yield store
+    store.close()
