@@ -30,7 +30,9 @@ def up(home: Home = None) -> None:
 
     running = start(home, say=lambda line: console.print(f"[dim]{line}[/dim]"))
     console.print(f"SafeGuard runs at  {running.url}   (try {running.url}/docs)", highlight=False)
-    console.print(f"Ray dashboard      {running.dashboard}   (token in {running.settings.home / 'ray.token'})", highlight=False)
+    console.print(
+        f"Ray dashboard      {running.dashboard}   (token in {running.settings.home / 'ray.token'})", highlight=False
+    )
     console.print(f"First API key in   {running.key_file}", highlight=False)
 
 
@@ -58,9 +60,12 @@ def status(home: Home = None) -> None:
 
 
 @app.command()
-def demo(home: Home = None, output: Annotated[Path, typer.Option(help="folder for the contact sheet")] = Path("demo_output")) -> None:
+def demo(
+    home: Home = None, output: Annotated[Path, typer.Option(help="folder for the contact sheet")] = Path("demo_output")
+) -> None:
     """Starts the service, uploads real pictures and edited copies, and shows which are copies of which."""
     from benchmarks.demo import run
+
     from graphs.service import up as start
 
     run(start(home, say=lambda line: console.print(f"[dim]{line}[/dim]")), output, console)
@@ -88,7 +93,10 @@ def listing(home: Home = None) -> None:
 
     table = Table("name", "scopes", "per minute", "created", "expires", "revoked")
     for key in asyncio.run(all_keys(home)):
-        times = (moment.strftime("%Y-%m-%d %H:%M") if moment else "" for moment in (key.created_at, key.expires_at, key.revoked_at))
+        times = (
+            moment.strftime("%Y-%m-%d %H:%M") if moment else ""
+            for moment in (key.created_at, key.expires_at, key.revoked_at)
+        )
         table.add_row(key.name, " ".join(key.scopes), str(key.rate_limit or ""), *times)
     console.print(table)
 

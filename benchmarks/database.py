@@ -45,9 +45,9 @@ def hot_queries(middle: int) -> dict[str, str]:
     for name, value in {":lease_s": "60", ":model_name": "'safeguard-v1'", ":limit": "16"}.items():
         claim = claim.replace(name, value)
     links = (
-        "SELECT image_b, score FROM image_match WHERE image_a = {0}"
-        " UNION ALL SELECT image_a, score FROM image_match WHERE image_b = {0}"
-    ).format(middle)
+        f"SELECT image_b, score FROM image_match WHERE image_a = {middle}"
+        f" UNION ALL SELECT image_a, score FROM image_match WHERE image_b = {middle}"
+    )
     return {
         "claim 16": claim,
         "expired leases": "SELECT id FROM image WHERE status = 'PROCESSING' AND lease_expires_at < now() LIMIT 200",

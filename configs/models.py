@@ -56,7 +56,7 @@ class DescriptorSpec(NetworkSpec):
 class DetectorSpec(NetworkSpec):
     """A network that finds people and objects."""
 
-    min_score: Score = Field(0.4, description="boxes below are dropped")
+    min_score: Score = Field(0.5, description="boxes below are dropped")
     max_overlap: Score = Field(0.5, description="intersection over union above which the weaker box is dropped")
 
 
@@ -76,6 +76,8 @@ class Thresholds(_Part):
     copy_score: Score
     region_copy_score: Score
     semantic_score: Score | None = None
+    unsafe_review: Score = Field(0.5, description="unsafe-content score from which a person should look")
+    unsafe_block: Score = Field(0.9, description="unsafe-content score from which the picture must not stay")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -86,6 +88,8 @@ class Thresholds(_Part):
             )
         if self.semantic_score is not None and self.semantic_score > self.copy_score:
             raise ValueError(f"semantic_score={self.semantic_score} is above copy_score={self.copy_score}")
+        if self.unsafe_block < self.unsafe_review:
+            raise ValueError(f"unsafe_block={self.unsafe_block} is below unsafe_review={self.unsafe_review}")
         return self
 
 

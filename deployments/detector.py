@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from configs.models import load_models
 from numpy.typing import NDArray
 from ray import serve
 
+from configs.models import load_models
 from configs.settings import load_settings
 from deployments.batching import each_alone_on_failure
 from deployments.vision.factory import build_detector, build_filter

@@ -1,5 +1,6 @@
 """The Ray head of one installation and the Serve application on it. Imports storage and configs; no deployment code."""
 
+import contextlib
 import os
 import secrets
 import sys
@@ -149,7 +150,7 @@ class RayCluster:
         except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
             raise ConfigurationError(f"{config} is not a Serve configuration: {error}") from error
         if not self._outside:
-            http_options |= {"host": "127.0.0.1", "port": self._ports.take("http", wanted=http_options.get("port"))}
+            http_options |= {"host": "127.0.0.1", "port": self._http_port(http_options.get("port"))}
         self._client().deploy_applications(content)
         wanted = [application["name"] for application in content["applications"]]
 
@@ -162,6 +163,10 @@ class RayCluster:
             return all(application.get("status") == "RUNNING" for application in states.values())
 
         self._wait(running, timeout_s, f"the application is not RUNNING after {timeout_s:.0f} s; see {self.dashboard}")
+
+    def _http_port(self, wanted: int | None) -> int:
+        """The port in use where the application runs already: a second deployment must not move it."""
+        return self._ports.get("http") if self.applications() else self._ports.take("http", wanted=wanted)
 
     def applications(self) -> dict[str, Any]:
         """Serve's own account of the applications.
@@ -210,10 +215,8 @@ class RayCluster:
 
 
 def _signal(send: Callable[[], None]) -> None:
-    try:
+    with contextlib.suppress(psutil.NoSuchProcess):
         send()
-    except psutil.NoSuchProcess:
-        pass
 
 
 def _object_store_bytes() -> int:

@@ -14,12 +14,13 @@ from configs.settings import Settings, default_home, load_settings
 from graphs.cluster import RayCluster
 from storage.database import create_engine
 from storage.embedded.stack import EmbeddedServers
-from storage.errors import Conflict, SafeGuardError, Unavailable
-from storage.keys import SCOPES, create_key, revoke_key
+from storage.errors import SafeGuardError, Unavailable
+from storage.keys import SCOPES, create_key, list_keys, revoke_key
 from storage.migrate import upgrade
 from storage.objects import ObjectStore
 
 KEY_FILE = "admin.key"
+FIRST_KEY = "first-key"
 
 
 @dataclass(frozen=True)
@@ -52,29 +53,31 @@ def up(home: Path | None = None, *, say: Any = print) -> Running:
     settings = EmbeddedServers(folder).start()
     say("schema and buckets …")
     upgrade(settings)
-    asyncio.run(_ensure(settings, folder / KEY_FILE))
+    key_file = folder / KEY_FILE
+    key = asyncio.run(_ensure(settings, key_wanted=not key_file.exists()))
+    if key is not None:
+        _write_secret(key_file, key)
     say("Ray …")
     cluster = RayCluster(settings)
     cluster.start()
     say("the application …")
     cluster.deploy()
     _wait_ready(cluster.url)
-    return Running(cluster.url, cluster.dashboard, folder / KEY_FILE, settings)
+    return Running(cluster.url, cluster.dashboard, key_file, settings)
 
 
-async def _ensure(settings: Settings, key_file: Path) -> None:
+async def _ensure(settings: Settings, *, key_wanted: bool) -> str | None:
+    """Makes the buckets and, where wanted, a first key; one whose file was lost is revoked."""
     objects = ObjectStore(settings)
     engine = create_engine(settings, pool_size=1)
     try:
         await objects.ensure_buckets(settings.s3_vectors_bucket)
-        if not key_file.exists():
-            try:
-                key = await create_key(engine, "first", SCOPES)
-            except Conflict:  # the file was lost, or a crash came between key and file: make another
-                name = f"first-{int(time.time())}"
-                key = await create_key(engine, name, SCOPES)
-                await revoke_key(engine, "first")
-            _write_secret(key_file, key)
+        if not key_wanted:
+            return None
+        for known in await list_keys(engine):
+            if known.name.startswith(FIRST_KEY):
+                await revoke_key(engine, known.name)
+        return await create_key(engine, f"{FIRST_KEY}-{int(time.time() * 1000)}", SCOPES)
     finally:
         objects.close()
         await engine.dispose()

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from deployments.ingress.replica import Ingress
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ray import serve
 from ray.serve import Application
 
 from deployments.detector import Detector
 from deployments.embedder import Embedder
+from deployments.ingress.replica import Ingress
 from deployments.pipeline.replica import Pipeline
 from deployments.similarity.replicas import SimilarityReader, SimilarityWriter
 

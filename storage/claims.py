@@ -46,7 +46,7 @@ class FoundObject:
 
     label: str
     score: float
-    box: tuple[float, float, float, float]
+    box: tuple[float, ...]
     model: str
 
 

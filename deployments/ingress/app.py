@@ -2,7 +2,17 @@
 
 from fastapi import FastAPI
 
-from deployments.ingress import catalogue, documents, evidence, health, images, problems, processing, searching
+from deployments.ingress import (
+    catalogue,
+    documents,
+    evidence,
+    health,
+    images,
+    moderation,
+    problems,
+    processing,
+    searching,
+)
 from deployments.ingress.body import FORM_BYTES, BodyLimit
 from deployments.ingress.context import Context
 
@@ -11,6 +21,7 @@ _TAGS = [
     {"name": "images", "description": "Upload, list, delete."},
     {"name": "processing", "description": "Work for outside workers, and results."},
     {"name": "evidence", "description": "What is known of an image, and why."},
+    {"name": "moderation", "description": "Whether an image may stay, and why."},
     {"name": "search", "description": "Search without storing."},
     {"name": "models", "description": "What can process an image."},
     {"name": "health", "description": "For probes; no key needed."},
@@ -40,7 +51,7 @@ def create_app(context: Context) -> FastAPI:
     problems.install(app)
     app.add_middleware(BodyLimit, max_bytes=context.settings.max_upload_bytes + FORM_BYTES)
     # processing before images: /image/poll/{model_name} must not be read as an image's id.
-    for module in (processing, images, evidence, searching, catalogue):
+    for module in (processing, images, evidence, moderation, searching, catalogue):
         app.include_router(module.router, prefix=BASE_PATH)
     app.include_router(health.router)
     app.openapi = lambda: documents.describe(app)  # type: ignore[method-assign]

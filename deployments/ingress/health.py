@@ -33,7 +33,7 @@ async def _checked(name: str, call: Awaitable[Any]) -> Check:
         async with asyncio.timeout(_LIMIT_S):
             found = await call
     except Exception as error:  # any failure of a part is the answer, not an error of this address
-        _log.warning("not ready: %s", name, exc_info=error)
+        _log.warning("not ready: %s; cause: %s", name, type(error).__name__)
         return Check(ok=False, detail="does not answer as it should")
     return Check(ok=True, tables=found if isinstance(found, dict) else None)
 

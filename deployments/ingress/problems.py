@@ -127,7 +127,8 @@ async def _known(_: Request, error: Exception) -> JSONResponse:
         _log.error("an error that clients should never meet", exc_info=error)
         return problem(500, "an internal error; it has been logged")
     if kind is Unavailable:
-        _log.warning("unavailable: %s", error, exc_info=error.__cause__)
+        # One line: an outage meets every request, and its cause names itself.
+        _log.warning("unavailable: %s; cause: %s", error, type(error.__cause__).__name__)
     errors = []
     if isinstance(error, InvalidInput) and error.field:
         errors = [FieldError(field=error.field, message=str(error))]
@@ -164,7 +165,7 @@ async def _http(_: Request, error: Exception) -> JSONResponse:
 async def _outage(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, _OUR_FAULT):
         return await _unknown(request, error)
-    _log.warning("a part does not answer", exc_info=error)
+    _log.warning("a part does not answer: %s", type(error).__name__)
     return problem(503, "a part of the service does not answer; try again", kind="unavailable")
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from configs.models import ModelSpec
 from numpy.typing import NDArray
 
+from configs.models import ModelSpec
 from deployments.vision.decoding import decode
 from deployments.vision.interfaces import Box, prepare_square
 from deployments.vision.pdq import pdq_hashes
@@ -120,6 +120,7 @@ async def look(
     Returns:
         For each picture what was seen, or why it cannot be read.
     """
+
     def prepare(data: bytes) -> _Prepared | SafeGuardError:
         try:
             return _prepare(data, model, max_pixels, long_side)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from configs.models import ModelSpec
-
 from deployments.pipeline.look import Look
 from deployments.similarity.reader import Hit, Query
 from deployments.vision.pdq import ORIENTATIONS
@@ -92,6 +91,10 @@ def match(
     return sorted(links, key=lambda link: (_RANK[Relation(link.relation)], -link.score, link.image_id))
 
 
+def _at(version: int | None) -> dict[str, int]:
+    return {} if version is None else {"index_version": version}
+
+
 def _judge_pdq(model: ModelSpec, found: Look, hit: Hit, _me: str, version: int | None) -> _Candidate | None:
     limit = model.thresholds.pdq_distance
     distance = round((1.0 - hit.score) * PDQ_BITS / 2)
@@ -102,8 +105,7 @@ def _judge_pdq(model: ModelSpec, found: Look, hit: Hit, _me: str, version: int |
         "orientation": ORIENTATIONS[hit.query_row],
         "quality": found.pdq_quality,
         "descriptor": PDQ_SPACE.name,
-        "index_version": version,
-    }
+    } | _at(version)
     return _Candidate(Relation.COPY, "pdq", pdq_score(distance), pdq_score(limit), evidence)
 
 
@@ -126,6 +128,5 @@ def _judge_descriptor(model: ModelSpec, found: Look, hit: Hit, me: str, version:
         "view": "whole" if whole else "region",
         "boxes": boxes,
         "descriptor": model.descriptor_name,
-        "index_version": version,
-    }
+    } | _at(version)
     return _Candidate(relation, "descriptor", score, threshold, evidence)

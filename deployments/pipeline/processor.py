@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from configs.models import ModelRegistry, ModelSpec
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from configs.models import ModelRegistry, ModelSpec
 from configs.settings import Settings
 from deployments.pipeline.look import Look, Networks, look
 from deployments.pipeline.matching import candidates_query, match
@@ -114,7 +114,9 @@ class Processor:
             twins = [other for other in same.get(found.sha256, []) if other != claim.image_id]
             links = match(model, found, near, twins, versions=versions, query_id=claim.image_id)
             objects = [
-                FoundObject(box.label, box.score, (box.x0, box.y0, box.x1, box.y1), model.detector_name)
+                FoundObject(
+                    box.label, round(box.score, 4), tuple(round(edge, 1) for edge in box.corners), model.detector_name
+                )
                 for box in found.boxes
             ]
             scores = {model.filter_name: found.unsafe} if model.filter_name and found.unsafe is not None else {}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from storage.errors import TooLarge, UnsupportedImage
 
@@ -52,7 +52,7 @@ def _opened(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
         raise
     except Image.DecompressionBombError as error:
         raise TooLarge(f"the image has more pixels than the limit of {max_pixels}") from error
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise UnsupportedImage(f"not an image of a kind that is read: {', '.join(FORMATS[:-1])}") from error
     except MemoryError as error:
         raise TooLarge("the image does not fit into memory") from error

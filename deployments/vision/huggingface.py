@@ -44,7 +44,7 @@ class HuggingFaceNetwork:
                 f"preprocessor_config.json, nor a hub model that can be reached ({type(error).__name__})"
             ) from error
 
-    @torch.inference_mode()
+    @torch.inference_mode()  # type: ignore[untyped-decorator]
     def run(self, frames: NDArray[np.uint8]) -> Any:
         """The model's output for uint8[n, s, s, 3] frames.
 

@@ -19,6 +19,11 @@ class Box:
     x1: float
     y1: float
 
+    @property
+    def corners(self) -> tuple[float, float, float, float]:
+        """x0, y0, x1, y1."""
+        return (self.x0, self.y0, self.x1, self.y1)
+
 
 class Descriptor(Protocol):
     """Describes pictures by vectors whose dot product says how alike they are."""

@@ -66,8 +66,8 @@ def boxes(
         return []
     wide = np.concatenate([found[:, :2], found[:, 2:] - found[:, :2]], axis=1)
     # Suppression is the same at any scale, but OpenCV compares in pixels: use those of the picture.
-    kept = cv2.dnn.NMSBoxesBatched(wide.tolist(), confidence.tolist(), labels.tolist(), min_score, max_overlap)
-    order = sorted(np.asarray(kept).reshape(-1).tolist(), key=lambda place: -confidence[place])
+    left_over = cv2.dnn.NMSBoxesBatched(wide.tolist(), confidence.tolist(), labels.tolist(), min_score, max_overlap)
+    order = sorted(np.asarray(left_over).reshape(-1).tolist(), key=lambda place: -confidence[place])
     return [
         Box(LABELS[labels[i]], float(confidence[i]), *(float(value) for value in found[i]))
         for i in order

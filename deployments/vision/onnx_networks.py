@@ -139,7 +139,7 @@ class OnnxFilter:
         if self._spec.logits:
             exponents = np.exp(outputs - outputs.max(axis=1, keepdims=True))
             outputs = exponents / exponents.sum(axis=1, keepdims=True)
-        return np.clip(outputs[:, self._spec.unsafe].sum(axis=1), 0.0, 1.0)
+        return np.asarray(np.clip(outputs[:, self._spec.unsafe].sum(axis=1), 0.0, 1.0), np.float32)
 
 
 def limit_opencv_threads(threads: int = 1) -> None:

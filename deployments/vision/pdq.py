@@ -12,8 +12,8 @@ ORIENTATIONS = (
     "rotated 90°",
     "rotated 180°",
     "rotated 270°",
-    "flipped x",
-    "flipped y",
+    "mirrored top to bottom",
+    "mirrored",
     "transposed",
     "antitransposed",
 )
@@ -42,4 +42,4 @@ def pdq_hashes(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int]:
 
 def hamming(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[Any]:
     """Differing bits along the last axis of two uint8 arrays."""
-    return np.bitwise_count(np.bitwise_xor(first, second)).sum(axis=-1)
+    return np.asarray(np.bitwise_count(np.bitwise_xor(first, second)).sum(axis=-1))

@@ -30,7 +30,7 @@ class TorchScriptDescriptor:
         except RuntimeError as error:
             raise ConfigurationError(f"{spec.name} cannot be loaded from {path}: not a TorchScript file") from error
 
-    @torch.inference_mode()
+    @torch.inference_mode()  # type: ignore[untyped-decorator]
     def forward(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         """See ``Descriptor.forward``."""
         values = torch.from_numpy(normalise(self._spec, frames)).to(self._device, self._dtype)

@@ -1,0 +1,102 @@
+"""A small client of the REST API for the demo and the measurements, as an outside engineer would write it."""
+
+import mimetypes
+import time
+from collections.abc import Iterable
+from typing import Any, Self
+
+import httpx
+
+
+class Client:
+    """One connection pool with one key.
+
+    Args:
+        url: of the service, without ``/api/v1``.
+        key: API key.
+        timeout_s: limit of each request.
+    """
+
+    def __init__(self, url: str, key: str, *, timeout_s: float = 60.0) -> None:
+        self._http = httpx.Client(
+            base_url=f"{url}/api/v1",
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=timeout_s,
+            limits=httpx.Limits(max_connections=32),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def get(self, path: str, **parameters: Any) -> Any:
+        """The JSON answer of a GET.
+
+        Raises:
+            httpx.HTTPStatusError: the status is an error.
+        """
+        return self._http.get(path, params=parameters).raise_for_status().json()
+
+    def upload(self, name: str, data: bytes, model_name: str = "safeguard-v1", *, key: str | None = None) -> int:
+        """Uploads a picture, again with the same Idempotency-Key where the service was not there; returns its id."""
+        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        headers = {"Idempotency-Key": key} if key else {}
+        for attempt in range(60):
+            try:
+                answer = self._http.post(
+                    "/image",
+                    data={"name": name, "model_name": model_name},
+                    files={"file": (name, data, kind)},
+                    headers=headers,
+                )
+                if answer.status_code < 500 and answer.status_code != 429:
+                    return int(answer.raise_for_status().json()["id"])
+            except httpx.TransportError:
+                if key is None:
+                    raise
+            if key is None or attempt == 59:
+                break
+            time.sleep(1.0)
+        raise RuntimeError(f"{name} could not be uploaded")
+
+    def search(self, name: str, data: bytes, *, k: int = 10) -> list[dict[str, Any]]:
+        """Matches of a picture that is not stored, best first."""
+        answer = self._http.post("/search", data={"k": str(k)}, files={"file": (name, data)})
+        found: list[dict[str, Any]] = answer.raise_for_status().json()["matches"]
+        return found
+
+    def finished(self, ids: Iterable[int]) -> dict[int, str]:
+        """Those of ``ids`` that have come to an end, with their status; asks for lists, not for each picture."""
+        wanted = set(ids)
+        first = min(wanted, default=1) - 1
+        ended = {}
+        for status in ("PROCESSED", "FAILED"):
+            for row in self.get("/image/all", status=status, after=first):
+                if row["id"] in wanted:
+                    ended[row["id"]] = status
+        return ended
+
+    def wait(self, ids: Iterable[int], *, timeout_s: float = 600.0, progress: Any = None) -> dict[int, str]:
+        """Waits until all have come to an end.
+
+        Args:
+            progress: called with the number that have.
+        Raises:
+            TimeoutError: some have not after ``timeout_s`` seconds.
+        """
+        wanted = set(ids)
+        end = time.monotonic() + timeout_s
+        while True:
+            try:
+                ended = self.finished(wanted)
+            except (httpx.TransportError, httpx.HTTPStatusError):
+                ended = {}
+            if progress is not None:
+                progress(len(ended))
+            if len(ended) == len(wanted):
+                return ended
+            if time.monotonic() > end:
+                raise TimeoutError(f"{len(wanted) - len(ended)} of {len(wanted)} pictures did not come to an end")
+            time.sleep(0.3)
