@@ -25,6 +25,7 @@ ROUTES = [
     ("GET", "/image/1/return_images", "image:read"),
     ("GET", "/image/1/matches", "image:read"),
     ("GET", "/image/1/detections", "image:read"),
+    ("GET", "/image/1/moderation", "image:read"),
     ("GET", "/image/1/file", "image:read"),
     ("POST", "/search", "image:read"),
     ("GET", "/models", "image:read"),

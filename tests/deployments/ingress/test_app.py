@@ -88,7 +88,7 @@ async def test_answers_fit_their_schemas(app: FastAPI, client: httpx.AsyncClient
         ("/search", "POST", await client.post("/search", data={"image_id": str(image_id)})),
         ("/models", "GET", await client.get("/models")),
     ]
-    for tail in ("", "/processed", "/return_images", "/matches", "/detections", "/file"):
+    for tail in ("", "/processed", "/return_images", "/matches", "/detections", "/moderation", "/file"):
         seen.append((f"/image/{{image_id}}{tail}", "GET", await client.get(f"/image/{image_id}{tail}")))
         seen.append((f"/image/{{image_id}}{tail}", "GET", await client.get(f"/image/{2**62}{tail}")))
     for path, method, answer in seen:

@@ -109,12 +109,16 @@ async def test_list_refuses(client: httpx.AsyncClient, query: str) -> None:
 
 
 @pytest.mark.parametrize("bad", ["0", "-1", str(2**63), str(10**30), "9" * 5000, "x", "1.5", "%00", "1%00"])
-@pytest.mark.parametrize("tail", ["", "/processed", "/return_images", "/matches", "/detections", "/file"])
+@pytest.mark.parametrize(
+    "tail", ["", "/processed", "/return_images", "/matches", "/detections", "/moderation", "/file"]
+)
 async def test_an_impossible_id_is_no_500(client: httpx.AsyncClient, bad: str, tail: str) -> None:
     is_problem(await client.get(f"/image/{bad}{tail}"), 422)
 
 
-@pytest.mark.parametrize("tail", ["", "/processed", "/return_images", "/matches", "/detections", "/file"])
+@pytest.mark.parametrize(
+    "tail", ["", "/processed", "/return_images", "/matches", "/detections", "/moderation", "/file"]
+)
 async def test_an_absent_image_is_404(client: httpx.AsyncClient, tail: str) -> None:
     is_problem(await client.get(f"/image/{2**63 - 1}{tail}"), 404)
 
