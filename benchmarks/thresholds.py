@@ -134,6 +134,13 @@ def main() -> None:
     )  # fmt: skip
     console.print(table)
 
+    unsafe = np.asarray([one.unsafe for one in stored if one.unsafe is not None])
+    console.print(
+        f"{model.filter_name} on {len(unsafe)} harmless pictures: median {np.median(unsafe):.4f}, for review "
+        f"(from {limits.unsafe_review}) {np.sum(unsafe >= limits.unsafe_review)}, to be blocked "
+        f"(from {limits.unsafe_block}) {np.sum(unsafe >= limits.unsafe_block)}"
+    )
+
 
 if __name__ == "__main__":
     main()

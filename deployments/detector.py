@@ -48,10 +48,12 @@ class Detector:
 
     Args:
         max_batch_frames: frames in one pass of a network.
+        threads: of one network call; 0 takes the setting's.
     """
 
-    def __init__(self, max_batch_frames: int = 16) -> None:
+    def __init__(self, max_batch_frames: int = 16, threads: int = 0) -> None:
         settings = load_settings()
+        settings = settings.model_copy(update={"model_threads": threads or settings.model_threads})
         registry = load_models(settings.models_file)
         models = [registry[name] for name in registry.known()]
         self._detectors = {

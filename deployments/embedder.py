@@ -21,10 +21,12 @@ class Embedder:
 
     Args:
         max_batch_frames: frames in one pass of the network; larger merged batches are cut.
+        threads: of one network call; 0 takes the setting's.
     """
 
-    def __init__(self, max_batch_frames: int = 32) -> None:
+    def __init__(self, max_batch_frames: int = 32, threads: int = 0) -> None:
         settings = load_settings()
+        settings = settings.model_copy(update={"model_threads": threads or settings.model_threads})
         registry = load_models(settings.models_file)
         names = sorted({registry[name].descriptor_name for name in registry.known()})
         self._descriptors = {name: build_descriptor(registry.descriptors[name], settings) for name in names}

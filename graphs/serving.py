@@ -21,6 +21,9 @@ class NetworkOptions(_Options):
     """Embedder or Detector."""
 
     max_batch_frames: int = Field(32, ge=1, le=4096, description="frames in one pass of a network")
+    threads: int = Field(
+        0, ge=0, le=256, description="threads of one network call on a CPU; 0: the replica's CPU share"
+    )
 
 
 class PipelineOptions(_Options):

@@ -298,5 +298,9 @@ async def deliver(engine: AsyncEngine, image_id: int, token: UUID, related_ids: 
         if unknown:
             raise InvalidInput(f"no such images: {', '.join(map(str, unknown[:20]))}", "result")
         await connection.execute(_FINISH, {"ids": [image_id], "tokens": [token]})
-        links = [Link(other, "external", "external", 1.0, 0.0, {"delivered_by": "worker"}) for other in related_ids]
+        # A worker gives an order, best first, and no scores: the rank stands in for them.
+        links = [
+            Link(other, "external", "external", 1.0 / (1 + rank), 0.0, {"delivered_by": "worker", "rank": rank + 1})
+            for rank, other in enumerate(related_ids)
+        ]
         await _store_links(connection, [(image_id, link) for link in links])

@@ -2,7 +2,7 @@
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from configs.settings import Settings
 from storage.errors import ConfigurationError, Unavailable
@@ -46,6 +46,11 @@ def create_engine(settings: Settings, *, pool_size: int | None = None) -> AsyncE
             "server_settings": {"application_name": "safeguard", "jit": "off"},
         },
     )
+
+
+def reading(engine: AsyncEngine) -> AsyncConnection:
+    """A connection for single statements: each is its own transaction, which saves two round trips."""
+    return engine.execution_options(isolation_level="AUTOCOMMIT").connect()
 
 
 async def ping(engine: AsyncEngine) -> None:

@@ -73,6 +73,9 @@ class RateLimited(SafeGuardError):
         super().__init__(detail)
         self.retry_after_s = retry_after_s
 
+    def __reduce__(self) -> tuple[type["RateLimited"], tuple[str, float]]:
+        return type(self), (str(self), self.retry_after_s)
+
 
 class Unavailable(SafeGuardError):
     """The database, the object store or a replica does not answer; a retry may succeed."""

@@ -9,6 +9,7 @@ from sqlalchemy import case, literal, select, union_all
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import col
 
+from storage.database import reading
 from storage.errors import NotFound
 from storage.tables import ContentScore, Detection, Image, ImageMatch, Status, columns_of
 
@@ -37,7 +38,7 @@ async def get(engine: AsyncEngine, image_id: int) -> Image:
         NotFound: there is none, or its upload has not finished.
     """
     statement = select(*columns_of(Image)).where(col(Image.id) == image_id, col(Image.uploaded_at).is_not(None))
-    async with engine.connect() as connection:
+    async with reading(engine) as connection:
         row = (await connection.execute(statement)).one_or_none()
     if row is None:
         raise NotFound(f"there is no image {image_id}")
@@ -65,7 +66,7 @@ async def stream(
     async with engine.connect() as connection:
         rows = await connection.stream(statement)
         async for batch in rows.partitions(_BATCH):
-            yield [(int(row[0] or 0), row[1], row[2]) for row in batch]
+            yield [(row.id, row.name, row.s3_path) for row in batch]
 
 
 def _links(image_id: int) -> Any:
@@ -93,7 +94,7 @@ async def matches(engine: AsyncEngine, image_id: int) -> list[StoredMatch]:
         .where(col(Image.status) == Status.PROCESSED)
         .order_by(rank, links.c.score.desc(), links.c.other)
     )
-    async with engine.connect() as connection:
+    async with reading(engine) as connection:
         rows = (await connection.execute(statement)).all()
     if not rows:
         await get(engine, image_id)
@@ -125,7 +126,7 @@ async def detections(engine: AsyncEngine, image_id: int) -> list[Detection]:
     statement = (
         select(*columns_of(Detection)).where(col(Detection.image_id) == image_id).order_by(col(Detection.ordinal))
     )
-    async with engine.connect() as connection:
+    async with reading(engine) as connection:
         return [Detection(**row._mapping) for row in (await connection.execute(statement)).all()]
 
 
@@ -137,7 +138,7 @@ async def content_scores(engine: AsyncEngine, image_id: int) -> list[ContentScor
     """
     await get(engine, image_id)
     statement = select(*columns_of(ContentScore)).where(col(ContentScore.image_id) == image_id)
-    async with engine.connect() as connection:
+    async with reading(engine) as connection:
         return [ContentScore(**row._mapping) for row in (await connection.execute(statement)).all()]
 
 
@@ -146,8 +147,8 @@ async def existing(engine: AsyncEngine, ids: list[int]) -> dict[int, tuple[str, 
     statement = select(col(Image.id), col(Image.name), col(Image.s3_path)).where(
         col(Image.id).in_(ids), col(Image.uploaded_at).is_not(None)
     )
-    async with engine.connect() as connection:
-        return {int(row[0] or 0): (row[1], row[2]) for row in (await connection.execute(statement)).all()}
+    async with reading(engine) as connection:
+        return {row.id: (row.name, row.s3_path) for row in (await connection.execute(statement)).all()}
 
 
 async def same_bytes(engine: AsyncEngine, digests: list[bytes]) -> dict[bytes, list[int]]:
@@ -159,7 +160,7 @@ async def same_bytes(engine: AsyncEngine, digests: list[bytes]) -> dict[bytes, l
         .limit(1000)
     )
     found: dict[bytes, list[int]] = {}
-    async with engine.connect() as connection:
+    async with reading(engine) as connection:
         for digest, image_id in (await connection.execute(statement)).all():
             if image_id is not None:
                 found.setdefault(digest, []).append(image_id)

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.sql import func
 from sqlmodel import col
 
+from storage.database import reading
 from storage.errors import Conflict, InvalidInput, NotFound, RateLimited, Unauthenticated
 from storage.tables import ApiKey, columns_of
 
@@ -83,7 +84,7 @@ async def authenticate(engine: AsyncEngine, key: str) -> Principal:
         col(ApiKey.id), col(ApiKey.name), col(ApiKey.scopes), col(ApiKey.rate_limit), col(ApiKey.revoked_at),
         (col(ApiKey.expires_at) <= func.now()).label("expired"),
     ).where(col(ApiKey.hash) == _hash(key))  # fmt: skip
-    async with engine.connect() as connection:
+    async with reading(engine) as connection:
         row = (await connection.execute(statement)).one_or_none()
         if row is None or row.revoked_at is not None or row.expired:
             raise Unauthenticated("the key is unknown, expired or revoked")
@@ -104,7 +105,6 @@ async def authenticate(engine: AsyncEngine, key: str) -> Principal:
                     text("DELETE FROM rate_window WHERE key_id = :key_id AND minute < now() - interval '1 hour'"),
                     {"key_id": row.id},
                 )
-            await connection.commit()
             if used.requests > row.rate_limit:
                 raise RateLimited(f"this key may make {row.rate_limit} requests a minute", float(used.left_s))
     return Principal(row.id, row.name, frozenset(row.scopes))

@@ -1,6 +1,7 @@
 """The REST API as one application. Makes nothing that touches the world: that is replica.py's, or a test's."""
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
 from deployments.ingress import (
     catalogue,
@@ -38,7 +39,8 @@ def create_app(context: Context) -> FastAPI:
     Args:
         context: the collaborators, already made on the loop that will serve.
     """
-    app = FastAPI(
+    app = FastAPIOffline(
+        static_url="/docs/assets",  # Swagger UI from the package: the page works without the internet
         title="SafeGuard",
         version="1",
         summary="Semantic copies of images",

@@ -7,10 +7,10 @@ from fastapi import APIRouter
 from deployments.ingress.access import Scope
 from deployments.ingress.context import UsesEngine, UsesRegistry
 from deployments.ingress.documents import problems, shown
+from deployments.ingress.processing import NotProcessed
 from deployments.ingress.schemas import ContentEvidence, ImageId, Moderation
 from deployments.pipeline.verdict import decide
 from storage import images
-from storage.errors import Conflict
 from storage.keys import Principal
 from storage.tables import Status
 
@@ -34,7 +34,7 @@ async def moderation(image_id: ImageId, _: _Reader, engine: UsesEngine, registry
     """allow, review or block, from the content filter's score and the thresholds of the image's model."""
     image = await images.get(engine, image_id)
     if image.status != Status.PROCESSED:
-        raise Conflict(f"image {image_id} is {image.status}")
+        raise NotProcessed(image)
     scores = await images.content_scores(engine, image_id)
     limits = registry[image.model_name if image.model_name in registry else registry.default].thresholds
     verdict, reason = decide(scores, limits)

@@ -65,14 +65,14 @@ class _Prepared:
     frames: dict[str, NDArray[np.uint8]]
 
 
-def _prepare(data: bytes, model: ModelSpec, max_pixels: int, long_side: int) -> _Prepared:
+def _prepare(data: bytes, model: ModelSpec, max_pixels: int, long_side: int, judge: bool) -> _Prepared:
     image = decode(data, max_pixels=max_pixels, long_side=long_side)
     hashes, quality = pdq_hashes(image.pixels)
     frames = {
         "descriptor": prepare_square(image.pixels, model.descriptor.input_size),
         "detector": prepare_square(image.pixels, model.detector.input_size),
     }
-    if model.content_filter is not None:
+    if model.content_filter is not None and judge:
         frames["filter"] = prepare_square(image.pixels, model.content_filter.input_size)
     return _Prepared(hashlib.sha256(data).digest(), image.pixels, (image.width, image.height), hashes, quality, frames)
 
@@ -109,7 +109,13 @@ def _crop(pixels: NDArray[np.uint8], shares: NDArray[np.float32], side: int) -> 
 
 
 async def look(
-    networks: Networks, model: ModelSpec, pictures: Sequence[bytes], *, max_pixels: int, long_side: int
+    networks: Networks,
+    model: ModelSpec,
+    pictures: Sequence[bytes],
+    *,
+    max_pixels: int,
+    long_side: int,
+    judge: bool = True,
 ) -> list[Look | SafeGuardError]:
     """Looks at several pictures at once; each that cannot be read fails alone.
 
@@ -117,13 +123,14 @@ async def look(
         model: which networks and how many regions.
         pictures: files as sent.
         max_pixels, long_side: limits of decoding.
+        judge: ask the content filter too; a search does not need it.
     Returns:
         For each picture what was seen, or why it cannot be read.
     """
 
     def prepare(data: bytes) -> _Prepared | SafeGuardError:
         try:
-            return _prepare(data, model, max_pixels, long_side)
+            return _prepare(data, model, max_pixels, long_side, judge)
         except SafeGuardError as error:
             return error
 
@@ -131,7 +138,8 @@ async def look(
     good = [item for item in prepared if isinstance(item, _Prepared)]
     if not good:
         return [item for item in prepared if isinstance(item, SafeGuardError)]
-    filter_frames = np.stack([item.frames["filter"] for item in good]) if model.content_filter else None
+    judged = model.content_filter is not None and judge
+    filter_frames = np.stack([item.frames["filter"] for item in good]) if judged else None
     boxes, unsafe = await networks.detect(
         model, np.stack([item.frames["detector"] for item in good]), filter_frames, [item.size for item in good]
     )

@@ -45,7 +45,9 @@ class Processor:
     networks: Networks
     index: Index
 
-    async def look(self, model: ModelSpec, pictures: Sequence[bytes]) -> list[Look | SafeGuardError]:
+    async def look(
+        self, model: ModelSpec, pictures: Sequence[bytes], *, judge: bool = True
+    ) -> list[Look | SafeGuardError]:
         """See ``deployments.pipeline.look.look``, within the limits of the settings."""
         return await look(
             self.networks,
@@ -53,6 +55,7 @@ class Processor:
             pictures,
             max_pixels=self.settings.max_pixels,
             long_side=self.settings.decode_long_side,
+            judge=judge,
         )
 
     async def process(self, held: Sequence[Claim]) -> None:

@@ -4,10 +4,10 @@ import asyncio
 from typing import Any
 
 import numpy as np
-from configs.models import ModelSpec, load_models
 from numpy.typing import NDArray
 from ray.serve.handle import DeploymentHandle
 
+from configs.models import ModelSpec, load_models
 from configs.settings import load_settings
 from deployments.detector import DetectCall, Detected
 from deployments.pipeline.loop import ClaimLoop
@@ -35,7 +35,8 @@ class RemoteNetworks:
     ) -> tuple[list[list[Box]], list[float] | None]:  # fmt: skip
         """See ``Networks.detect``."""
         async with asyncio.timeout(self._timeout_s):
-            call = DetectCall(model.detector_name, model.filter_name, frames, filter_frames, sizes)
+            content_filter = model.filter_name if filter_frames is not None else None
+            call = DetectCall(model.detector_name, content_filter, frames, filter_frames, sizes)
             found: Detected = await self._detector.detect.remote(call)
         return found.boxes, found.unsafe
 

@@ -38,7 +38,7 @@ async def search(
         Unavailable: a part of the platform does not answer.
     """
     model = processor.registry[model_name]
-    (seen,) = await processor.look(model, [data])
+    (seen,) = await processor.look(model, [data], judge=False)
     if not isinstance(seen, Look):
         raise seen
     (hits,) = await processor.index.search([candidates_query(model, seen, exclude=exclude)], None)
