@@ -1,0 +1,31 @@
+"""The whole service, as `safeguard up` brings it up, once for all tests here, in a home of its own."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.client import Client
+from graphs.service import Running, down, up
+
+
+@pytest.fixture(scope="session")
+def service() -> Iterator[Running]:
+    """A running service; leases are short so that crashes are noticed soon."""
+    folder = Path(tempfile.mkdtemp(prefix="sgs-"))
+    folder.chmod(0o755)
+    (folder / "settings.env").write_text("SAFEGUARD_LEASE_S='12'\n")
+    try:
+        yield up(folder, say=lambda _: None)
+    finally:
+        down(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def client(service: Running) -> Iterator[Client]:
+    """With the first key."""
+    with Client(service.url, service.key) as made:
+        yield made
