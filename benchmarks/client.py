@@ -78,10 +78,13 @@ class Client:
                     ended[row["id"]] = status
         return ended
 
-    def wait(self, ids: Iterable[int], *, timeout_s: float = 600.0, progress: Any = None) -> dict[int, str]:
+    def wait(
+        self, ids: Iterable[int], *, timeout_s: float = 600.0, pause_s: float = 1.0, progress: Any = None
+    ) -> dict[int, str]:
         """Waits until all have come to an end.
 
         Args:
+            pause_s: between two looks.
             progress: called with the number that have.
         Raises:
             TimeoutError: some have not after ``timeout_s`` seconds.
@@ -99,4 +102,4 @@ class Client:
                 return ended
             if time.monotonic() > end:
                 raise TimeoutError(f"{len(wanted) - len(ended)} of {len(wanted)} pictures did not come to an end")
-            time.sleep(0.3)
+            time.sleep(pause_s)

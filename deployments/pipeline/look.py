@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,8 +140,12 @@ async def look(
         return [item for item in prepared if isinstance(item, SafeGuardError)]
     judged = model.content_filter is not None and judge
     filter_frames = np.stack([item.frames["filter"] for item in good]) if judged else None
-    boxes, unsafe = await networks.detect(
-        model, np.stack([item.frames["detector"] for item in good]), filter_frames, [item.size for item in good]
+    # Whole pictures are embedded while the detector works; only regions have to wait for it.
+    (boxes, unsafe), wholes = await asyncio.gather(
+        networks.detect(
+            model, np.stack([item.frames["detector"] for item in good]), filter_frames, [item.size for item in good]
+        ),
+        networks.embed(model, np.stack([item.frames["descriptor"] for item in good])),
     )
     regions = [
         choose_regions(found, item.size, most=model.max_regions, min_share=model.min_region_share)
@@ -149,25 +153,32 @@ async def look(
     ]
 
     def crops() -> NDArray[np.uint8]:
-        frames = []
-        for item, shares in zip(good, regions, strict=True):
-            frames.append(item.frames["descriptor"])
-            frames += [_crop(item.pixels, region, model.descriptor.input_size) for region in shares]
-        return np.stack(frames)
+        return np.stack(
+            [
+                _crop(item.pixels, region, model.descriptor.input_size)
+                for item, shares in zip(good, regions, strict=True)
+                for region in shares
+            ]
+        )
 
-    vectors = await networks.embed(model, await asyncio.to_thread(crops))
-    whole = np.asarray([[0, 0, 1, 1]], np.float32)
-    looks = iter(_split(good, boxes, unsafe, [np.concatenate([whole, shares]) for shares in regions], vectors))
+    parts = wholes[:0]
+    if any(len(shares) for shares in regions):
+        parts = await networks.embed(model, await asyncio.to_thread(crops))
+    looks = iter(_joined(good, boxes, unsafe, regions, wholes, parts))
     return [item if isinstance(item, SafeGuardError) else next(looks) for item in prepared]
 
 
-def _split(
-    good: list[_Prepared], boxes: list[list[Box]], unsafe: list[float] | None,
-    regions: list[NDArray[np.float32]], vectors: NDArray[Any],
+def _joined(
+    good: list[_Prepared], boxes: list[list[Box]], unsafe: list[float] | None, regions: list[NDArray[np.float32]],
+    wholes: NDArray[np.float32], parts: NDArray[np.float32],
 ) -> list[Look]:  # fmt: skip
     ends = np.cumsum([len(shares) for shares in regions])
+    whole = np.asarray([[0, 0, 1, 1]], np.float32)
     return [
-        Look(item.sha256, item.pdq, item.pdq_quality, boxes[i], unsafe[i] if unsafe else None, regions[i],
-             vectors[ends[i] - len(regions[i]) : ends[i]])
+        Look(
+            item.sha256, item.pdq, item.pdq_quality, boxes[i], unsafe[i] if unsafe else None,
+            np.concatenate([whole, regions[i]]),
+            np.concatenate([wholes[i : i + 1], parts[ends[i] - len(regions[i]) : ends[i]]]),
+        )
         for i, item in enumerate(good)
     ]  # fmt: skip
