@@ -12,6 +12,7 @@ from ray import serve
 from configs.models import load_models
 from configs.settings import load_settings
 from deployments.batching import each_alone_on_failure
+from deployments.logs import log_to_replica
 from deployments.vision.factory import build_detector, build_filter
 from deployments.vision.interfaces import Box
 
@@ -52,6 +53,7 @@ class Detector:
     """
 
     def __init__(self, max_batch_frames: int = 16, threads: int = 0) -> None:
+        log_to_replica()
         settings = load_settings()
         settings = settings.model_copy(update={"model_threads": threads or settings.model_threads})
         registry = load_models(settings.models_file)

@@ -80,8 +80,10 @@ class RayCluster:
             "RAY_DEDUP_LOGS": "0",
             # Serve's control loop looks at everything ten times a second by default: an eighth of a core, always.
             "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
-            # User code, router and replica share one event loop: a quarter less time a call (docs/speed.md).
-            "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+            # User code, router and replica share one event loop: less time a call. RAY_SERVE_THROUGHPUT_OPTIMIZED would
+            # also send calls by gRPC, which loses batches of frames (16 MB).
+            "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+            "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
             "RAY_worker_niceness": "0",  # 15 by default: any other program would push the service aside
             "RAY_metrics_report_interval_ms": "10000",
             "SAFEGUARD_HOME": str(self._settings.home),

@@ -8,6 +8,7 @@ from configs.settings import load_settings
 from deployments.ingress.app import create_app
 from deployments.ingress.context import Context
 from deployments.ingress.remote import RemotePlatform
+from deployments.logs import log_to_replica
 from storage.database import create_engine
 from storage.objects import ObjectStore
 from storage.queues import UploadSignal
@@ -29,6 +30,7 @@ class Ingress:
         *,
         call_timeout_s: float = 30.0,
     ) -> None:
+        log_to_replica()
         settings = load_settings()
         self._context = Context(
             engine=create_engine(settings),

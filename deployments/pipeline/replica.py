@@ -10,6 +10,7 @@ from ray.serve.handle import DeploymentHandle
 from configs.models import ModelSpec, load_models
 from configs.settings import load_settings
 from deployments.detector import DetectCall, Detected
+from deployments.logs import log_to_replica
 from deployments.pipeline.loop import ClaimLoop
 from deployments.pipeline.processor import Processor
 from deployments.pipeline.search import Found, search
@@ -88,6 +89,7 @@ class Pipeline:
         batches: int = 3,
         call_timeout_s: float = 60.0,
     ) -> None:
+        log_to_replica()
         self._settings = settings = load_settings()
         self._processor = Processor(
             create_engine(settings),

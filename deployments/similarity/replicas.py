@@ -5,8 +5,8 @@ import socket
 from typing import Any
 
 from configs.models import ModelRegistry, load_models
-
 from configs.settings import load_settings
+from deployments.logs import log_to_replica
 from deployments.similarity.reader import Hit, Query, VectorReader
 from deployments.similarity.writer import VectorWriter
 from storage.database import create_engine
@@ -27,6 +27,7 @@ class SimilarityReader:
     """
 
     def __init__(self, stale_s: float = 1.0) -> None:
+        log_to_replica()
         settings = load_settings()
         self._reader = VectorReader(settings, spaces_of(load_models(settings.models_file)), stale_s=stale_s)
 
@@ -52,6 +53,7 @@ class SimilarityWriter:
     """
 
     def __init__(self, optimize_every: int = 50) -> None:
+        log_to_replica()
         settings = load_settings()
         self._writer = VectorWriter(
             create_engine(settings, pool_size=2),
