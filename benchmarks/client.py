@@ -7,6 +7,9 @@ from typing import Any, Self
 
 import httpx
 
+ATTEMPTS = 240
+"""Tries of an upload that has an Idempotency-Key, a second apart: a restart of the whole service takes about 40 s."""
+
 
 class Client:
     """One connection pool with one key.
@@ -43,7 +46,7 @@ class Client:
         """Uploads a picture, again with the same Idempotency-Key where the service was not there; returns its id."""
         kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
         headers = {"Idempotency-Key": key} if key else {}
-        for attempt in range(60):
+        for attempt in range(ATTEMPTS):
             try:
                 answer = self._http.post(
                     "/image",
@@ -56,7 +59,7 @@ class Client:
             except httpx.TransportError:
                 if key is None:
                     raise
-            if key is None or attempt == 59:
+            if key is None or attempt == ATTEMPTS - 1:
                 break
             time.sleep(1.0)
         raise RuntimeError(f"{name} could not be uploaded")

@@ -2,11 +2,15 @@
 
 import contextlib
 import importlib.util
+import json
 import os
 import secrets
+import shutil
 import sys
 import tempfile
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -18,12 +22,15 @@ import yaml
 from configs.settings import Settings
 from storage.embedded.ports import Ports
 from storage.embedded.process import ManagedProcess
-from storage.errors import ConfigurationError, Unavailable
+from storage.errors import ConfigurationError, SafeGuardError, Unavailable
 
 PROJECT = Path(__file__).parent.parent
 CONFIG = PROJECT / "serve_config.yaml"
 _SOCKET_ROOM = 40
-"""Ray puts sockets with up to 65 more characters below its folder; a socket's path may have 107."""
+"""Ray puts sockets with up to 65 more characters below its folder; a socket's path may have 107. HAProxy needs even
+shorter ones (97, with 68 more), so its sockets lie in the system's folder for temporary files."""
+
+_DASHBOARD_LIMIT_S = 30.0
 
 
 class RayCluster:
@@ -44,10 +51,9 @@ class RayCluster:
         self._ports = Ports(home)
         self._process = ManagedProcess(home, "ray")
         self._token = home / "ray.token"
+        self._sockets = Path(tempfile.gettempdir()) / f"sg-{sha256(str(home).encode()).hexdigest()[:12]}"
         folder = home / "ray"
-        if len(str(folder)) > _SOCKET_ROOM:
-            folder = Path(tempfile.gettempdir()) / f"safeguard-{sha256(str(home).encode()).hexdigest()[:12]}"
-        self._folder = folder
+        self._folder = folder if len(str(folder)) <= _SOCKET_ROOM else self._sockets / "ray"
 
     @property
     def dashboard(self) -> str:
@@ -100,6 +106,9 @@ class RayCluster:
         if self._outside or self._process.alive:
             return
         self.stop()  # a crashed head may have left workers behind
+        self._sockets.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self._sockets.stat().st_uid != os.geteuid():
+            raise ConfigurationError(f"{self._sockets} belongs to another user; remove it or set TMPDIR")
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not self._token.exists():
             descriptor = os.open(self._token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -132,8 +141,8 @@ class RayCluster:
         program = Path(next(iter(found.submodule_search_locations or [""]))) / "bin" / "haproxy" if found else None
         if program is None or not program.is_file():
             return {}
-        folder = self._folder / "haproxy"
-        folder.mkdir(mode=0o700, exist_ok=True)
+        folder = self._sockets / "haproxy"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return {
             "RAY_SERVE_ENABLE_HA_PROXY": "1",
             "RAY_SERVE_HAPROXY_BINARY_PATH": str(Path(__file__).with_name("haproxy_on_loopback.sh")),
@@ -151,16 +160,22 @@ class RayCluster:
         if not self._process.alive:
             raise Unavailable(f"the Ray head ended while starting; see {self._process.log}")
         try:
-            self._client().get_serve_details()
-        except Exception:
+            self._ask("GET")
+        except (OSError, ValueError):
             return False
         return True
 
-    def _client(self) -> Any:
-        os.environ.update(self.environment())
-        from ray.dashboard.modules.serve.sdk import ServeSubmissionClient
-
-        return ServeSubmissionClient(self.dashboard)
+    def _ask(self, method: str, content: dict[str, Any] | None = None) -> dict[str, Any]:
+        """One call of Serve's REST API on the dashboard. Ray's own client keeps the first token it reads for good."""
+        headers = {"Content-Type": "application/json"}
+        if self._token.exists():
+            headers["Authorization"] = f"Bearer {self._token.read_text().strip()}"
+        body = json.dumps(content).encode() if content is not None else None
+        request = urllib.request.Request(f"{self.dashboard}/api/serve/applications/", body, headers, method=method)
+        with urllib.request.urlopen(request, timeout=_DASHBOARD_LIMIT_S) as answer:
+            text = answer.read()
+        found: dict[str, Any] = json.loads(text) if text else {}
+        return found
 
     @staticmethod
     def _wait(ready: Callable[[], bool], timeout_s: float, message: str) -> None:
@@ -184,7 +199,12 @@ class RayCluster:
             raise ConfigurationError(f"{config} is not a Serve configuration: {error}") from error
         if not self._outside:
             http_options |= {"host": "127.0.0.1", "port": self._http_port(http_options.get("port"))}
-        self._client().deploy_applications(content)
+        try:
+            self._ask("PUT", content)
+        except urllib.error.HTTPError as error:
+            with error:
+                said = error.read().decode(errors="replace")[-2000:]
+            raise ConfigurationError(f"Ray Serve does not take {config}: {said}") from error
         wanted = [application["name"] for application in content["applications"]]
 
         def running() -> bool:
@@ -208,21 +228,21 @@ class RayCluster:
             Unavailable: the dashboard does not answer.
         """
         try:
-            applications: dict[str, Any] = self._client().get_serve_details().get("applications", {})
-        except Exception as error:
+            applications: dict[str, Any] = self._ask("GET").get("applications", {})
+        except (OSError, ValueError) as error:
             raise Unavailable(f"the Ray dashboard at {self.dashboard} does not answer") from error
         return applications
 
     def stop(self, *, grace_s: float = 60.0) -> None:
         """Ends the application gracefully, then the head and every process of this cluster; data stay."""
         if self._outside:
-            self._client().delete_applications()
+            self._ask("DELETE")
             return
         if self._process.alive:
             try:
-                self._client().delete_applications()
+                self._ask("DELETE")
                 self._wait(lambda: not self.applications(), grace_s, "the application takes too long to end")
-            except Exception:
+            except (OSError, ValueError, SafeGuardError):
                 print("the application did not end gracefully; its leases will expire", file=sys.stderr)
         self._process.stop(grace_s=20.0)
         left = list(self._processes())
@@ -232,6 +252,7 @@ class RayCluster:
         for process in stubborn:
             _signal(process.kill)
         psutil.wait_procs(stubborn, timeout=5)
+        shutil.rmtree(self._sockets, ignore_errors=True)
 
     def _processes(self) -> Iterator[psutil.Process]:
         """Processes of this cluster: Ray gives each the folder in its arguments or its environment."""
