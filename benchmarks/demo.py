@@ -48,6 +48,10 @@ class Service(Protocol):
         """API key."""
 
     @property
+    def key_file(self) -> Path:
+        """Where the key lies."""
+
+    @property
     def dashboard(self) -> str:
         """Address of the Ray dashboard."""
 
@@ -59,7 +63,8 @@ class _Upload:
     origin: str
     edit: str | None
     id: int = 0
-    related: list[int] = field(default_factory=list)
+    matches: dict[int, dict[str, Any]] = field(default_factory=dict)
+    objects: list[dict[str, Any]] = field(default_factory=list)
 
 
 def _uploads() -> list[_Upload]:
@@ -82,8 +87,24 @@ def _file(upload: _Upload) -> bytes:
     return buffer.getvalue()
 
 
+def _draw_boxes(tile: Image.Image, upload: _Upload) -> None:
+    """The boxes of people and objects, and of the region by which the picture was matched, on a thumbnail."""
+    draw = ImageDraw.Draw(tile)
+    share = tile.width / upload.picture.width
+    for found in upload.objects[:3]:
+        box = found["box"]
+        draw.rectangle([box[edge] * share for edge in ("x0", "y0", "x1", "y1")], outline="#4575b4", width=1)
+        draw.text((box["x0"] * share + 3, box["y0"] * share + 2), found["label"], fill="#4575b4")
+    for match in upload.matches.values():
+        boxes = match["evidence"].get("boxes", {})
+        if match["evidence"].get("view") == "region" and str(upload.id) in boxes:
+            x0, y0, x1, y1 = boxes[str(upload.id)]
+            area = (x0 * tile.width, y0 * tile.height, x1 * tile.width - 1, y1 * tile.height - 1)
+            draw.rectangle(area, outline="#fee090", width=2)
+
+
 def _sheet(uploads: list[_Upload], path: Path) -> None:
-    """One row a photograph: itself, then its copies, green where the service linked it to the photograph."""
+    """One row a photograph: itself, then its copies, framed green where the service linked them to it."""
     font = ImageFont.load_default(13)
     cell = TILE + 28
     sheet = Image.new("RGB", (cell * (len(SHOWN) + 1) + 10, cell * len(EDITED) + 10), "white")
@@ -93,12 +114,14 @@ def _sheet(uploads: list[_Upload], path: Path) -> None:
         for column, upload in enumerate(family):
             tile = upload.picture.copy()
             tile.thumbnail((TILE, TILE))
+            _draw_boxes(tile, upload)
             x, y = 10 + column * cell, 10 + row * cell
-            found = family[0].id in upload.related
-            colour = "#444444" if column == 0 else "#1a9850" if found else "#d73027"
+            match = upload.matches.get(family[0].id)
+            colour = "#444444" if column == 0 else "#1a9850" if match else "#d73027"
             sheet.paste(tile, (x + 2, y + 2))
             draw.rectangle((x, y, x + tile.width + 3, y + tile.height + 3), outline=colour, width=3)
-            text = "uploaded" if column == 0 else f"{upload.edit}: {'found' if found else 'missed'}"
+            said = f"{match['kind']} {match['score']:.2f}" if match else "missed"
+            text = "uploaded" if column == 0 else f"{upload.edit}: {said}"
             draw.text((x, y + tile.height + 6), text, fill=colour, font=font)
     sheet.save(path)
 
@@ -126,43 +149,61 @@ def run(service: Service, output: Path, console: Console) -> None:
         )
         seconds = time.monotonic() - begun
         ids = {upload.id: upload for upload in uploads}
-        seen: dict[int, tuple[list[Any], Any]] = {}
         for upload in uploads:
-            upload.related = [row["id"] for row in client.get(f"/image/{upload.id}/return_images") if row["id"] in ids]
-            if upload.edit is None:
-                seen[upload.id] = (
-                    client.get(f"/image/{upload.id}/detections"),
-                    client.get(f"/image/{upload.id}/moderation"),
-                )
-    table = Table(
-        "picture", "copies found among the uploads", "people and objects", "may it stay?", title="What was found"
-    )
-    for upload in uploads:
-        if upload.edit is not None:
-            continue
-        objects, verdict = seen[upload.id]
-        copies = [ids[other] for other in upload.related]
-        right = ", ".join(copy.edit or copy.name for copy in copies if copy.origin == upload.origin)
-        wrong = ", ".join(copy.name for copy in copies if copy.origin != upload.origin)
-        labels = ", ".join(f"{found['label']} {found['score']:.2f}" for found in objects[:3])
-        table.add_row(
-            upload.name, right + (f" [red]wrongly: {wrong}[/red]" if wrong else ""), labels or "–", _verdict(verdict)
-        )
-    console.print(table)
-    edited = [upload for upload in uploads if upload.edit is not None]
-    origins = {upload.origin: upload.id for upload in uploads if upload.edit is None}
-    found = sum(origins[upload.origin] in upload.related for upload in edited)
+            upload.matches = {row["id"]: row for row in client.get(f"/image/{upload.id}/matches") if row["id"] in ids}
+            upload.objects = client.get(f"/image/{upload.id}/detections")
+        originals = [upload for upload in uploads if upload.edit is None]
+        verdicts = {upload.id: client.get(f"/image/{upload.id}/moderation") for upload in originals}
+    found = _report(uploads, verdicts, console)
     sheet = output / "contact_sheet.png"
     _sheet(uploads, sheet)
     failed = sum(status == "FAILED" for status in ended.values())
+    edited = sum(upload.edit is not None for upload in uploads)
     console.print(
-        f"{found} of {len(edited)} edited copies were linked to their photograph; {len(uploads)} pictures in "
-        f"{seconds:.1f} s, {failed} failed."
+        f"{found} of {edited} edited copies were linked to their photograph; {len(uploads)} pictures in "
+        f"{seconds:.1f} s, {failed} failed.\nContact sheet: {sheet}",
+        highlight=False,
     )
-    console.print(
-        f"Contact sheet: {sheet}\nThe service still runs: {service.url}/docs   {service.dashboard}", highlight=False
-    )
-    console.print("Stop it with `make down`; all data are kept.", highlight=False)
+    _next_steps(service, uploads[0].id, console)
+
+
+def _report(uploads: list[_Upload], verdicts: dict[int, Any], console: Console) -> int:
+    """Prints what matched what; returns how many edited copies were linked to their photograph."""
+    ids = {upload.id: upload for upload in uploads}
+    table = Table("photograph", "match", "kind", "by", "score", "needed", title="What matched what")
+    found = 0
+    for upload in uploads:
+        if upload.edit is not None:
+            continue
+        for place, row in enumerate(sorted(upload.matches.values(), key=lambda row: -row["score"])):
+            other = ids[row["id"]]
+            right = other.origin == upload.origin
+            found += right
+            name = other.name if right else f"[red]{other.name} (another picture)[/red]"
+            first = upload.name if place == 0 else ""
+            table.add_row(first, name, row["kind"], row["method"], f"{row['score']:.3f}", f"{row['threshold']:.3f}")
+        table.add_section()
+    console.print(table)
+    table = Table("photograph", "people and objects", "may it stay?", title="What is in them")
+    for upload in uploads:
+        if upload.edit is None:
+            labels = ", ".join(f"{one['label']} {one['score']:.2f}" for one in upload.objects[:4])
+            table.add_row(upload.name, labels or "–", _verdict(verdicts[upload.id]))
+    console.print(table)
+    return found
+
+
+def _next_steps(service: Service, image: int, console: Console) -> None:
+    key = f'-H "Authorization: Bearer $(cat {service.key_file})"'
+    console.print("\nThe service still runs. Try:", highlight=False)
+    for line in (
+        f"curl {key} -F file=@picture.jpg {service.url}/api/v1/search",
+        f"curl {key} {service.url}/api/v1/image/{image}/matches",
+        f"open {service.url}/docs   (every call, with examples)",
+        f"open {service.dashboard}   (the Ray dashboard; its token is in ray.token beside the key)",
+        "make status     make down   (all data are kept)",
+    ):
+        console.print(f"  {line}", highlight=False, soft_wrap=True)
 
 
 def _verdict(moderation: dict[str, Any]) -> str:

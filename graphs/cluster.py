@@ -211,7 +211,7 @@ class RayCluster:
             found = self.applications()
             states = {name: found.get(name, {}) for name in wanted}
             for name, application in states.items():
-                if application.get("status") in ("DEPLOY_FAILED", "UNHEALTHY"):
+                if application.get("status") == "DEPLOY_FAILED":  # UNHEALTHY may be a replica that is being replaced
                     raise ConfigurationError(f"{name} cannot be deployed: {_reason(application)}")
             return all(application.get("status") == "RUNNING" for application in states.values())
 
