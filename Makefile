@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: setup test lint demo up down status
+.PHONY: setup lock test lint demo up down status
 
 setup: $(VENV)/.installed
 
@@ -11,6 +11,10 @@ $(VENV)/.installed: requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements.lock
 	touch $@
+
+lock: setup
+	$(VENV)/bin/pip-compile --quiet --extra dev --strip-extras --allow-unsafe --no-annotate --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --output-file requirements.lock pyproject.toml
+	sed -i -e 's/+cpu$$//' -e '/^#/d' -e '/^$$/d' -e '1i # Made by `make lock`: every version that was tried together.' requirements.lock
 
 lint: setup
 	$(RUN) -m ruff check .
