@@ -14,7 +14,7 @@ $(VENV)/.installed: requirements.lock
 
 lock: setup
 	$(VENV)/bin/pip-compile --quiet --extra dev --strip-extras --allow-unsafe --no-annotate --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --output-file requirements.lock pyproject.toml
-	sed -i -e 's/+cpu$$//' -e '/^#/d' -e '/^$$/d' -e '1i # Made by `make lock`: every version that was tried together.' requirements.lock
+	sed -i -e '1i # Made by `make lock`: every version that was tried together.' -e 's/+cpu$$//' -e '/^#/d' -e '/^$$/d' requirements.lock
 
 lint: setup
 	$(RUN) -m ruff check .
