@@ -255,14 +255,13 @@ class RayCluster:
         shutil.rmtree(self._sockets, ignore_errors=True)
 
     def _processes(self) -> Iterator[psutil.Process]:
-        """Processes of this cluster: Ray gives each the folder in its arguments or its environment."""
+        """Processes of this cluster: each has one of its folders in its arguments or its environment."""
         for process in psutil.process_iter():
             try:
-                inside = str(self._folder)
-                if process.pid != os.getpid() and (
-                    any(inside in argument for argument in process.cmdline())
-                    or (process.environ().get("RAY_TMPDIR") == inside and "ray::" in " ".join(process.cmdline()))
-                ):
+                command = " ".join(process.cmdline())
+                ours = str(self._folder) in command or str(self._sockets) in command
+                ours |= "ray::" in command and process.environ().get("RAY_TMPDIR") == str(self._folder)
+                if ours and process.pid != os.getpid():
                     yield process
             except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
                 continue
