@@ -54,7 +54,9 @@ class Client:
                     files={"file": (name, data, kind)},
                     headers=headers,
                 )
-                if answer.status_code < 500 and answer.status_code != 429:
+                # While the service starts, what stands in front of it answers 404 by itself: not our problem+json.
+                ours = answer.is_success or answer.headers.get("content-type", "").endswith("problem+json")
+                if ours and answer.status_code < 500 and answer.status_code != 429:
                     return int(answer.raise_for_status().json()["id"])
             except httpx.TransportError:
                 if key is None:

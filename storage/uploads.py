@@ -46,7 +46,7 @@ def object_key(name: str) -> str:
 
     The key is at most 244 bytes long; a longer name loses its middle, never its extension.
     """
-    safe = re.sub(r"[^\w.\-]+", "_", unicodedata.normalize("NFC", name)).strip(".") or "image"
+    safe = re.sub(r"[^\w.\-]+|\.{2,}", "_", unicodedata.normalize("NFC", name)).strip(".") or "image"
     while len(safe.encode()) > _KEY_BYTES:
         stem, dot, extension = safe.rpartition(".")
         safe = safe[:-1] if not dot or len(extension) > 16 else f"{stem[:-1]}.{extension}"

@@ -117,7 +117,11 @@ class VectorRows:
 
 
 async def connect(settings: Settings) -> Any:
-    """A LanceDB connection on the vectors bucket (lancedb.AsyncConnection)."""
+    """A LanceDB connection on the vectors bucket (lancedb.AsyncConnection).
+
+    Raises:
+        Unavailable: the object store does not answer.
+    """
     options = {
         "region": settings.s3_region,
         "timeout": f"{settings.s3_read_timeout_s}s",
@@ -133,7 +137,10 @@ async def connect(settings: Settings) -> Any:
     if settings.s3_access_key and settings.s3_secret_key:
         options["aws_access_key_id"] = settings.s3_access_key.get_secret_value()
         options["aws_secret_access_key"] = settings.s3_secret_key.get_secret_value()
-    return await lancedb.connect_async(f"s3://{settings.s3_vectors_bucket}/tables", storage_options=options)
+    try:
+        return await lancedb.connect_async(f"s3://{settings.s3_vectors_bucket}/tables", storage_options=options)
+    except (OSError, RuntimeError, ValueError) as error:  # ValueError is what LanceDB makes of a store that is down
+        raise Unavailable("the vector tables do not answer") from error
 
 
 class VectorTable:
@@ -158,7 +165,7 @@ class VectorTable:
             if space.table_name not in (await connection.list_tables()).tables:
                 return None
             return cls(space, await connection.open_table(space.table_name))
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise Unavailable("the vector tables do not answer") from error
 
     async def version(self) -> int:
