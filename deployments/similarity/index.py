@@ -12,7 +12,7 @@ class ExactIndex:
     """Rows of one table, held in memory and compared one by one: recall is 1 by construction.
 
     Floating vectors are scored by dot product (-1 to 1), bit strings by 1 - 2 × Hamming distance / bits, so that
-    random strings score about 0. Rows can be added; a full reload replaces the index.
+    random strings score about 0. Rows can be added, also while another thread searches; a full reload replaces the index.
     """
 
     def __init__(self, space: VectorSpace) -> None:
@@ -47,11 +47,11 @@ class ExactIndex:
         self._image_ids[place], self._regions[place], self._boxes[place] = rows.image_ids, rows.regions, rows.boxes
         self._size = needed
 
-    def _scores(self, query: NDArray[Any]) -> NDArray[np.float32]:
-        held = self._vectors[: self._size]
+    def _scores(self, query: NDArray[Any], size: int) -> NDArray[np.float32]:
+        held = self._vectors[:size]
         if not self._space.binary:
             return np.asarray(query @ held.T, np.float32)
-        scores = np.empty((len(query), self._size), np.float32)
+        scores = np.empty((len(query), size), np.float32)
         for row, bits in enumerate(query):
             scores[row] = np.bitwise_count(held ^ bits).sum(axis=1, dtype=np.int32)
         return np.asarray(1.0 - scores / (4 * self._space.dim), np.float32)
@@ -69,11 +69,12 @@ class ExactIndex:
         Returns:
             (image id, query row, stored region, stored box, score), best first.
         """
-        if not self._size or not len(queries):
+        size = self._size  # read once: rows may be added meanwhile, behind these
+        if not size or not len(queries):
             return []
-        scores = self._scores(self._packed(queries))
+        scores = self._scores(self._packed(queries), size)
         if exclude is not None:
-            scores[:, self._image_ids[: self._size] == exclude] = -np.inf
+            scores[:, self._image_ids[:size] == exclude] = -np.inf
         found = []
         for row, line in enumerate(scores):
             above = np.flatnonzero(line >= min_score)

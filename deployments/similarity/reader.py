@@ -91,7 +91,7 @@ class VectorReader:
             try:
                 await self._read_new(held)
             except (OSError, RuntimeError, ValueError) as error:
-                held.table = None
+                held.table, held.read_at = None, 0.0  # nobody may take the index for fresh while it is read again
                 raise Unavailable("the vector tables do not answer") from error
             if wanted is not None and held.version < wanted:
                 raise Unavailable(f"the vectors of {held.space.name} stand at {held.version}, not yet at {wanted}")

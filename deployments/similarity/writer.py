@@ -55,6 +55,7 @@ class VectorWriter:
         self._counter = 0
         self._commits = 0
         self._task: asyncio.Task[None] | None = None
+        self._closed = False
         self.fenced_out = False
 
     async def start(self) -> None:
@@ -69,11 +70,14 @@ class VectorWriter:
 
     async def close(self) -> None:
         """Finishes what waits, then stops."""
-        if self._task is not None:
-            await self.add({})  # answered after all that waited before it
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        if self._task is None or self._closed:
+            return
+        self._closed = True
+        with contextlib.suppress(SafeGuardError):
+            await self._enqueue({}, [])  # answered after all that waited before it
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
 
     async def add(self, rows: dict[str, VectorRows], *, replace: list[int] | None = None) -> dict[str, int]:
         """Appends rows to their tables.
@@ -85,10 +89,16 @@ class VectorWriter:
             For each table, a version that holds the rows.
         Raises:
             FencedOut: another writer has taken over.
-            Unavailable: the tables or the database do not answer; the rows may be stored and may be sent again.
+            Unavailable: the tables or the database do not answer; the rows may be stored and may be sent again. Or
+                this writer has been closed.
         """
+        if self._closed:
+            raise Unavailable("the similarity writer is stopping")
+        return await self._enqueue(rows, replace or [])
+
+    async def _enqueue(self, rows: dict[str, VectorRows], replace: list[int]) -> dict[str, int]:
         answer: asyncio.Future[dict[str, int]] = asyncio.get_running_loop().create_future()
-        self._pending.append(_Request(rows, replace or [], answer))
+        self._pending.append(_Request(rows, replace, answer))
         self._wake.set()
         return await answer
 

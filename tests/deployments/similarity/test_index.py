@@ -1,0 +1,112 @@
+"""Exact search: what a brute force in numpy finds, in the same order, while the index grows."""
+
+import threading
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from deployments.similarity.index import ExactIndex
+from storage.vectors import PDQ_SPACE, VectorRows, VectorSpace
+
+FLOATS = VectorSpace("floats@1", 48)
+
+
+def rows(space: VectorSpace, count: int, seed: int, first_id: int = 0) -> VectorRows:
+    """Random rows; three regions an image."""
+    rng = np.random.default_rng(seed)
+    if space.binary:
+        vectors = rng.integers(0, 256, (count, space.dim), np.uint8)
+    else:
+        vectors = rng.normal(size=(count, space.dim)).astype(np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    places = np.arange(count)
+    return VectorRows(
+        (first_id + places // 3).astype(np.int64), (places % 3).astype(np.int16),
+        rng.random((count, 4), np.float32), vectors,
+    )  # fmt: skip
+
+
+def brute_force(space: VectorSpace, held: VectorRows, queries: NDArray) -> NDArray:
+    """Scores of every query against every row, the slow and plain way."""
+    if not space.binary:
+        return np.asarray([[float(np.dot(q, v)) for v in held.vectors] for q in queries])
+    bits = np.unpackbits(held.vectors, axis=1)
+    return np.asarray([[1 - 2 * float((row != one).mean()) for row in bits] for one in np.unpackbits(queries, axis=1)])
+
+
+@pytest.mark.parametrize("space", [FLOATS, PDQ_SPACE], ids=["float", "binary"])
+@pytest.mark.parametrize(("k", "min_score"), [(5, -1.0), (1000, 0.1), (3, 0.1)])
+def test_the_same_as_brute_force(space: VectorSpace, k: int, min_score: float) -> None:
+    held = rows(space, 700, 1)
+    queries = np.concatenate([rows(space, 4, 2).vectors, held.vectors[10:11]])
+    index = ExactIndex(space)
+    index.extend(held)
+    found = index.search(queries, k=k, min_score=min_score)
+    wanted = brute_force(space, held, queries)
+    for query, line in enumerate(wanted):
+        mine = [(hit[0], hit[2], hit[4]) for hit in found if hit[1] == query]
+        order = [place for place in np.argsort(-line) if line[place] >= min_score][:k]
+        assert [score for _, _, score in mine] == pytest.approx([line[place] for place in order], abs=1e-5)
+        if not space.binary:  # bit strings tie
+            assert [(image, region) for image, region, _ in mine] == [(p // 3, p % 3) for p in order]
+        for image, region, score in mine:
+            assert line[image * 3 + region] == pytest.approx(score, abs=1e-5)
+    assert [hit[4] for hit in found] == sorted((hit[4] for hit in found), reverse=True)
+    assert found[0][:3] == (3, 4, 1) and found[0][4] == pytest.approx(1.0, abs=1e-5)
+    assert found[0][3] == tuple(float(value) for value in held.boxes[10])
+
+
+@pytest.mark.parametrize("space", [FLOATS, PDQ_SPACE], ids=["float", "binary"])
+def test_an_excluded_image_is_absent_and_the_next_takes_its_place(space: VectorSpace) -> None:
+    held = rows(space, 90, 3)
+    index = ExactIndex(space)
+    index.extend(held)
+    query = held.vectors[30:31]
+    with_it = index.search(query, k=4, min_score=-1.0)
+    without = index.search(query, k=4, min_score=-1.0, exclude=10)
+    assert with_it[0][0] == 10 and len(without) == 4
+    assert all(hit[0] != 10 for hit in without)
+    assert index.search(query, k=90, min_score=-1.0, exclude=10) == [
+        hit for hit in index.search(query, k=90, min_score=-1.0) if hit[0] != 10
+    ]
+
+
+def test_growing_by_parts_is_the_same_as_at_once() -> None:
+    parts = [rows(FLOATS, count, seed, 1000 * seed) for seed, count in enumerate((1, 0, 1023, 1, 900, 2500))]
+    grown, whole = ExactIndex(FLOATS), ExactIndex(FLOATS)
+    assert grown.search(parts[0].vectors, k=3, min_score=-1) == []
+    for part in parts:
+        grown.extend(part)
+    whole.extend(VectorRows.concatenate(parts))
+    assert len(grown) == len(whole) == 4425
+    queries = parts[4].vectors[:3]
+    assert grown.search(queries, k=20, min_score=0.0) == whole.search(queries, k=20, min_score=0.0)
+    assert grown.search(queries[:0], k=20, min_score=0.0) == []
+
+
+def test_searching_in_a_thread_while_rows_are_added() -> None:
+    index = ExactIndex(FLOATS)
+    index.extend(rows(FLOATS, 30_000, 1))
+    query = rows(FLOATS, 8, 9).vectors
+    failures: list[Exception] = []
+    stop = threading.Event()
+
+    def search() -> None:
+        try:
+            while not stop.is_set():
+                assert len(index.search(query, k=2, min_score=-1.0, exclude=5)) == 16
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=search) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for seed in range(600):
+        index.extend(rows(FLOATS, 20, seed, 20_000))
+        if failures:
+            break
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not failures, repr(failures[0])

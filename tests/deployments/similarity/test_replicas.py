@@ -1,0 +1,22 @@
+"""Which tables a registry needs."""
+
+from configs.models import ModelRegistry, load_models
+from configs.settings import Settings
+from deployments.similarity.replicas import spaces_of
+from storage.vectors import PDQ_SPACE, VectorSpace
+
+
+def test_one_table_for_each_descriptor_and_one_for_pdq() -> None:
+    known = load_models(Settings.model_fields["models_file"].default)
+    spec = known[known.default]
+    other = spec.model_copy(
+        update={"name": "other", "descriptor": spec.descriptor.model_copy(update={"name": "wide@2", "dim": 2048})}
+    )
+    same = spec.model_copy(update={"name": "same"})
+    registry = ModelRegistry({one.name: one for one in (spec, other, same)}, spec.name)
+    assert spaces_of(registry) == [
+        PDQ_SPACE,
+        VectorSpace(spec.descriptor_name, spec.descriptor.dim),
+        VectorSpace("wide@2", 2048),
+    ]
+    assert len({space.table_name for space in spaces_of(registry)}) == 3
