@@ -65,7 +65,6 @@ def demo(
 ) -> None:
     """Starts the service, uploads real pictures and edited copies, and shows which are copies of which."""
     from benchmarks.demo import run
-
     from graphs.service import up as start
 
     run(start(home, say=lambda line: console.print(f"[dim]{line}[/dim]")), output, console)
