@@ -1,12 +1,14 @@
 """The life of a claimed picture: fetch, look, write, search, match, finish. Knows nothing of Ray."""
 
 import asyncio
+import io
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import PIL.Image
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from configs.models import ModelRegistry, ModelSpec
@@ -17,11 +19,20 @@ from deployments.similarity.reader import Hit, Query
 from storage import claims as claiming
 from storage import images
 from storage.claims import Claim, FoundObject, Outcome
-from storage.errors import NotFound, SafeGuardError, TooLarge, UnsupportedImage
+from storage.errors import NotFound, SafeGuardError, TooLarge, Unavailable, UnsupportedImage
 from storage.objects import ObjectStore
 from storage.vectors import PDQ_SPACE, VectorRows
 
 _log = logging.getLogger(__name__)
+_DOWN = (Unavailable, OSError, TimeoutError)
+"""Says by itself that a part of the platform, not a picture, is at fault."""
+
+
+def _canary() -> bytes:
+    buffer = io.BytesIO()
+    pixels = np.random.default_rng(7).integers(0, 256, (64, 64, 3), np.uint8)
+    PIL.Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 class Index(Protocol):
@@ -63,7 +74,7 @@ class Processor:
 
         A picture that was claimed before is processed by itself, so that one which brings a replica down takes no
         other along. What is at fault decides the end: an unreadable picture is FAILED at once; a part of the platform
-        that is down costs the picture no attempt.
+        that is down costs the picture no attempt; a picture that fails where a plain one passes costs it one.
         """
         together = [claim for claim in held if claim.attempt == 1]
         alone = [[claim] for claim in held if claim.attempt > 1]
@@ -73,12 +84,35 @@ class Processor:
             except asyncio.CancelledError:
                 raise
             except Exception as error:
-                _log.warning(
-                    "processing of %d pictures is put off: %s", len(group), type(error).__name__, exc_info=error
-                )
-                await self._release(group, "a part of the platform was not available", blameless=True)
+                await self._fallen(group, error)
 
-    async def _process(self, held: list[Claim]) -> None:
+    async def _fallen(self, group: Sequence[Claim], error: Exception) -> None:
+        _log.warning("processing of %d pictures failed: %s", len(group), type(error).__name__, exc_info=error)
+        if isinstance(error, _DOWN) or not await self._healthy(self.registry[group[0].model_name]):
+            await self._release(group, "a part of the platform was not available", blameless=True)
+        elif len(group) == 1:
+            await self._release(group, "the picture could not be processed")
+        else:
+            for claim in group:
+                try:
+                    await self._process([claim], again=True)
+                except Exception as own:
+                    await self._fallen([claim], own)
+
+    async def _healthy(self, model: ModelSpec) -> bool:
+        """Whether networks, index and database take a plain picture now."""
+        try:
+            (found,) = await self.look(model, [_canary()])
+            if not isinstance(found, Look):
+                return False
+            await self.index.search([candidates_query(model, found, exclude=None, k=1)], None)
+            await images.same_bytes(self.engine, [found.sha256])
+        except Exception as error:
+            _log.warning("a plain picture fails too: %s", type(error).__name__)
+            return False
+        return True
+
+    async def _process(self, held: Sequence[Claim], *, again: bool = False) -> None:
         model = self.registry[held[0].model_name]
         fetched = await asyncio.gather(*(self.objects.get(claim.s3_path) for claim in held), return_exceptions=True)
         present: list[tuple[Claim, bytes]] = []
@@ -100,12 +134,12 @@ class Processor:
                 permanent = isinstance(found, UnsupportedImage | TooLarge)
                 await self._release([claim], str(found), permanent=permanent)
         if seen:
-            await self._finish(model, seen)
+            await self._finish(model, seen, again)
 
-    async def _finish(self, model: ModelSpec, seen: list[tuple[Claim, Look]]) -> None:
+    async def _finish(self, model: ModelSpec, seen: list[tuple[Claim, Look]], again: bool) -> None:
         versions = await self.index.add(
             vector_rows(model, [(claim.image_id, found) for claim, found in seen]),
-            [claim.image_id for claim, _ in seen if claim.attempt > 1],
+            [claim.image_id for claim, _ in seen if again or claim.attempt > 1],
         )
         queries = [candidates_query(model, found, exclude=claim.image_id) for claim, found in seen]
         hits, same = await asyncio.gather(

@@ -1,10 +1,14 @@
 """The Pipeline replica: claims and processes by itself, and looks at pictures for searches. Ray Serve around processor.py."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from ray.exceptions import RayActorError
+from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from configs.models import ModelSpec, load_models
@@ -17,9 +21,23 @@ from deployments.pipeline.search import Found, search
 from deployments.similarity.reader import Hit, Query
 from deployments.vision.interfaces import Box
 from storage.database import create_engine
+from storage.errors import Unavailable
 from storage.objects import ObjectStore
 from storage.queues import UploadSignal
 from storage.vectors import VectorRows
+
+_REFUSALS = (RayServeException,)
+"""A full queue, no replica. The death of a network's replica is none: the picture may have caused it."""
+
+
+@asynccontextmanager
+async def _answered(timeout_s: float, blameless: tuple[type[Exception], ...]) -> AsyncIterator[None]:
+    """A time limit, and what no picture can be at fault for as Unavailable."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            yield
+    except blameless as error:
+        raise Unavailable("a deployment takes no calls now") from error
 
 
 class RemoteNetworks:
@@ -35,7 +53,7 @@ class RemoteNetworks:
         sizes: list[tuple[int, int]],
     ) -> tuple[list[list[Box]], list[float] | None]:  # fmt: skip
         """See ``Networks.detect``."""
-        async with asyncio.timeout(self._timeout_s):
+        async with _answered(self._timeout_s, _REFUSALS):
             content_filter = model.filter_name if filter_frames is not None else None
             call = DetectCall(model.detector_name, content_filter, frames, filter_frames, sizes)
             found: Detected = await self._detector.detect.remote(call)
@@ -43,7 +61,7 @@ class RemoteNetworks:
 
     async def embed(self, model: ModelSpec, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         """See ``Networks.embed``."""
-        async with asyncio.timeout(self._timeout_s):
+        async with _answered(self._timeout_s, _REFUSALS):
             return np.asarray(await self._embedder.embed.remote(model.descriptor_name, frames))
 
 
@@ -57,13 +75,13 @@ class RemoteIndex:
 
     async def add(self, rows: dict[str, VectorRows], replace: list[int]) -> dict[str, int]:
         """See ``Index.add``."""
-        async with asyncio.timeout(self._timeout_s):
+        async with _answered(self._timeout_s, (*_REFUSALS, RayActorError)):
             versions: dict[str, int] = await self._writer.add.remote(rows, replace)
             return versions
 
     async def search(self, queries: list[Query], versions: dict[str, int] | None) -> list[list[Hit]]:
         """See ``Index.search``."""
-        async with asyncio.timeout(self._timeout_s):
+        async with _answered(self._timeout_s, (*_REFUSALS, RayActorError)):
             hits: list[list[Hit]] = await self._readers.search.remote(queries, versions)
             return hits
 

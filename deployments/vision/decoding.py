@@ -12,7 +12,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from storage.errors import TooLarge, UnsupportedImage
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "MPO")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+"""MPO, the stereo JPEG of phones, is opened as JPEG: Pillow registers no opener under its name."""
 _MEDIA_TYPES = {"MPO": "image/jpeg"}
 _PROBE_PIXELS = 25_000_000
 """Larger pictures that cannot be decoded at a reduced size are only checked, not decoded, when they are uploaded: it
@@ -53,7 +54,7 @@ def _opened(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
     except Image.DecompressionBombError as error:
         raise TooLarge(f"the image has more pixels than the limit of {max_pixels}") from error
     except UnidentifiedImageError as error:
-        raise UnsupportedImage(f"not an image of a kind that is read: {', '.join(FORMATS[:-1])}") from error
+        raise UnsupportedImage(f"not an image of a kind that is read: {', '.join(FORMATS)}") from error
     except MemoryError as error:
         raise TooLarge("the image does not fit into memory") from error
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files

@@ -1,0 +1,148 @@
+"""The parts of the pipeline in this process: real networks, real vectors, one model name for each test."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from uuid import uuid4
+
+import pytest
+import pytest_asyncio
+from numpy.typing import NDArray
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from benchmarks.local import LocalNetworks
+from configs.models import ModelRegistry, ModelSpec, load_models
+from configs.settings import Settings
+from deployments.pipeline.processor import Processor
+from deployments.similarity.reader import Hit, Query, VectorReader
+from deployments.similarity.replicas import spaces_of
+from deployments.similarity.writer import VectorWriter
+from deployments.vision.decoding import probe
+from deployments.vision.interfaces import Box
+from storage import claims
+from storage.claims import Claim
+from storage.objects import ObjectStore
+from storage.tables import Image
+from storage.uploads import NewImage, upload
+from storage.vectors import VectorRows
+
+Upload = Callable[..., Awaitable[Image]]
+
+
+class LocalIndex:
+    """Writer and reader of the vectors in this process."""
+
+    def __init__(self, writer: VectorWriter, reader: VectorReader) -> None:
+        self._writer = writer
+        self._reader = reader
+
+    async def add(self, rows: dict[str, VectorRows], replace: list[int]) -> dict[str, int]:
+        return await self._writer.add(rows, replace=replace)
+
+    async def search(self, queries: list[Query], versions: dict[str, int] | None) -> list[list[Hit]]:
+        return await self._reader.search(queries, versions)
+
+
+class Choosy:
+    """Networks that raise while a condition on the detector's frames holds; the rest is done by real ones."""
+
+    def __init__(self, inner: LocalNetworks, error: Exception, refuses: Callable[[NDArray], bool]) -> None:
+        self._inner = inner
+        self._error = error
+        self.refuses = refuses
+        self.calls: list[int] = []
+
+    async def detect(
+        self, model: ModelSpec, frames: NDArray, filter_frames: NDArray | None, sizes: list[tuple[int, int]]
+    ) -> tuple[list[list[Box]], list[float] | None]:
+        self.calls.append(len(frames))
+        if any(self.refuses(frame) for frame in frames):
+            raise self._error
+        return await self._inner.detect(model, frames, filter_frames, sizes)
+
+    async def embed(self, model: ModelSpec, frames: NDArray) -> NDArray:
+        return await self._inner.embed(model, frames)
+
+
+@pytest.fixture(scope="session")
+def shipped() -> ModelSpec:
+    """The default model of models.yaml."""
+    registry = load_models(Settings.model_fields["models_file"].default)
+    return registry[registry.default]
+
+
+@pytest.fixture(scope="session")
+def networks(shipped: ModelSpec) -> LocalNetworks:
+    """Its networks, loaded once."""
+    return LocalNetworks(shipped, Settings())
+
+
+@pytest.fixture
+def model(shipped: ModelSpec) -> ModelSpec:
+    """The default model under a name, and with vectors, of its own."""
+    unique = f"test-{uuid4().hex[:10]}"
+    descriptor = shipped.descriptor.model_copy(update={"name": f"{unique}@1"})
+    return shipped.model_copy(update={"name": unique, "descriptor": descriptor})
+
+
+@pytest_asyncio.fixture
+async def processor(
+    engine: AsyncEngine, objects: ObjectStore, servers: Settings, model: ModelSpec, networks: LocalNetworks
+) -> AsyncIterator[Processor]:
+    """Everything real, with short pauses between attempts."""
+    settings = servers.model_copy(update={"retry_delay_s": 0.0, "max_attempts": 3})
+    registry = ModelRegistry({model.name: model}, model.name)
+    writer = VectorWriter(engine, settings, spaces_of(registry), holder="test")
+    await writer.start()
+    index = LocalIndex(writer, VectorReader(settings, spaces_of(registry)))
+    yield Processor(engine, objects, settings, registry, networks, index)
+    await writer.close()
+    await empty(engine, model.name)
+
+
+async def empty(engine: AsyncEngine, model_name: str) -> None:
+    """Takes the images of one queue out of the way of other tests: their bytes are the same."""
+    async with engine.begin() as connection:
+        await connection.execute(text("DELETE FROM image WHERE model_name = :name"), {"name": model_name})
+
+
+@pytest.fixture
+def put(engine: AsyncEngine, objects: ObjectStore, model: ModelSpec) -> Upload:
+    """Uploads a file to the model's queue; ``checked=False`` stores bytes that the API would refuse."""
+
+    async def store(data: bytes, name: str = "picture.jpg", *, checked: bool = True) -> Image:
+        size, kind = (1, 1), "image/jpeg"
+        if checked:
+            info = probe(data, max_bytes=10**8, max_pixels=10**8)
+            size, kind = (info.width, info.height), info.media_type
+        return await upload(engine, objects, NewImage(name, model.name, data, kind, *size), caller=0)
+
+    return store
+
+
+async def claim_all(processor: Processor, limit: int = 50, *, lease_s: float = 60.0) -> list[Claim]:
+    """What the claim loop would take."""
+    names = processor.registry.known()
+    return await claims.claim(
+        processor.engine, names, limit, lease_s=lease_s, max_attempts=processor.settings.max_attempts
+    )
+
+
+async def run_queue(processor: Processor, rounds: int = 1) -> None:
+    """Claims and processes, some times over."""
+    for _ in range(rounds):
+        if held := await claim_all(processor):
+            await processor.process(held)
+
+
+async def state(engine: AsyncEngine, image: Image) -> tuple[str, int, str | None]:
+    """Status, counted attempts and reason of failure of an image."""
+    async with engine.connect() as connection:
+        statement = text("SELECT status, attempt, failure FROM image WHERE id = :id")
+        row = (await connection.execute(statement, {"id": image.id})).one()
+    return row.status, row.attempt, row.failure
+
+
+def with_networks(processor: Processor, choosy: Choosy) -> Processor:
+    """The same processor with other networks."""
+    return replace(processor, networks=choosy)

@@ -1,0 +1,82 @@
+"""Looking at pictures: regions worth a vector, a broken picture alone, the same answer for one as for many."""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+from benchmarks.local import LocalNetworks
+from configs.models import ModelSpec
+from deployments.pipeline.look import Look, choose_regions, look
+from deployments.vision.interfaces import Box
+from storage.errors import SafeGuardError, TooLarge, UnsupportedImage
+from tests.service.pictures import jpeg, photo
+
+LIMITS = {"max_pixels": 10**8, "long_side": 1024}
+
+
+def box(score: float, *corners: float) -> Box:
+    return Box("thing", score, *corners)
+
+
+def test_regions_are_ranked_by_score_and_size() -> None:
+    small, large, sure = box(0.9, 0, 0, 30, 30), box(0.6, 0, 0, 80, 80), box(0.95, 10, 10, 60, 60)
+    found = choose_regions([small, large, sure], (100, 100), most=3, min_share=0.05)
+    # score × root of the area: 0.27, 0.48, 0.475
+    np.testing.assert_allclose(found, [[0, 0, 0.8, 0.8], [0.1, 0.1, 0.6, 0.6], [0, 0, 0.3, 0.3]], atol=1e-6)
+    assert found.dtype == np.float32
+    assert len(choose_regions([small, large, sure], (100, 100), most=1, min_share=0.05)) == 1
+
+
+def test_regions_that_say_nothing_are_left_out() -> None:
+    tiny, everything, outside = box(0.9, 0, 0, 10, 10), box(0.9, 0, 0, 100, 96), box(0.9, -50, -50, -10, 60)
+    assert choose_regions([tiny, everything, outside], (100, 100), most=3, min_share=0.05).shape == (0, 4)
+    beyond = choose_regions([box(0.9, -20, 10, 60, 300)], (100, 200), most=3, min_share=0.05)
+    np.testing.assert_allclose(beyond, [[0, 0.05, 0.6, 1]], atol=1e-6)
+    assert choose_regions([box(0.9, 0, 0, 50, 50)], (100, 100), most=0, min_share=0.05).shape == (0, 4)
+
+
+async def test_a_broken_picture_fails_alone(networks: LocalNetworks, shipped: ModelSpec) -> None:
+    astronaut, rocket = jpeg(photo("astronaut.png")), jpeg(photo("rocket.jpg"))
+    files = [b"", astronaut, astronaut[: len(astronaut) // 3], rocket, b"GIF89a"]
+    seen = await look(networks, shipped, files, **LIMITS)
+    assert [isinstance(one, Look) for one in seen] == [False, True, False, True, False]
+    assert all(isinstance(seen[place], UnsupportedImage) for place in (0, 2, 4))
+    good = seen[1]
+    assert isinstance(good, Look) and good.sha256 == hashlib.sha256(astronaut).digest()
+    assert [one.label for one in good.boxes] == ["person"] and 0 <= (good.unsafe or -1) < 0.5
+    assert good.regions.shape == (2, 4) and good.regions[0].tolist() == [0, 0, 1, 1]
+    assert good.vectors.shape == (2, shipped.descriptor.dim)
+    np.testing.assert_allclose(np.linalg.norm(good.vectors, axis=1), 1, atol=1e-4)
+    assert good.pdq.shape == (8, 32) and good.pdq_quality >= 50
+
+
+async def test_only_broken_pictures(networks: LocalNetworks, shipped: ModelSpec) -> None:
+    seen = await look(networks, shipped, [b"no", b"picture"], **LIMITS)
+    assert [type(one) for one in seen] == [UnsupportedImage] * 2
+    assert "not an image" in str(seen[0])
+    (large,) = await look(networks, shipped, [jpeg(photo("coffee.png"))], max_pixels=100, long_side=1024)
+    assert isinstance(large, TooLarge)
+    assert await look(networks, shipped, [], **LIMITS) == []
+
+
+async def test_together_is_the_same_as_alone(networks: LocalNetworks, shipped: ModelSpec) -> None:
+    files = [jpeg(photo(name)) for name in ("coffee.png", "rocket.jpg", "camera.png", "coins.png")]
+    together = await look(networks, shipped, files, **LIMITS)
+    for data, one in zip(files, together, strict=True):
+        (alone,) = await look(networks, shipped, [data], **LIMITS)
+        assert isinstance(one, Look) and isinstance(alone, Look)
+        assert [found.label for found in one.boxes] == [found.label for found in alone.boxes]
+        np.testing.assert_allclose(one.regions, alone.regions, atol=1e-3)
+        assert np.all((one.vectors * alone.vectors).sum(axis=1) > 0.999)
+        assert one.unsafe == pytest.approx(alone.unsafe, abs=1e-3)
+
+
+async def test_without_the_content_filter(networks: LocalNetworks, shipped: ModelSpec) -> None:
+    coffee = jpeg(photo("coffee.png"))
+    (judged,), (free,) = [await look(networks, shipped, [coffee], judge=judge, **LIMITS) for judge in (True, False)]
+    assert not isinstance(judged, SafeGuardError) and not isinstance(free, SafeGuardError)
+    assert judged.unsafe is not None and free.unsafe is None
+    none = shipped.model_copy(update={"content_filter": None})
+    (unfiltered,) = await look(networks, none, [coffee], **LIMITS)
+    assert isinstance(unfiltered, Look) and unfiltered.unsafe is None
