@@ -112,10 +112,10 @@ async def test_closing_finishes_what_is_in_work_and_claims_no_more(
 
 async def test_leases_are_renewed_while_work_lasts(processor: Processor, put: Upload, networks: LocalNetworks) -> None:
     slow = Slow(networks)
-    short = processor.settings.model_copy(update={"lease_s": 1.5})
+    short = processor.settings.model_copy(update={"lease_s": 4.0})
     await put(jpeg(photo("coffee.png")))
     async with running(replace(processor, networks=slow, settings=short)):
-        await asyncio.sleep(3.5)
+        await asyncio.sleep(6.0)  # longer than a lease
         slow.gate.set()
 
         async def processed() -> bool:
