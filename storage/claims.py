@@ -126,7 +126,7 @@ _RELEASE = text("""
 UPDATE image SET
     status = CASE WHEN :permanent OR (attempt >= :max_attempts AND NOT :blameless) THEN 'FAILED' ELSE 'UPLOADED' END,
     failure = CASE WHEN :permanent OR (attempt >= :max_attempts AND NOT :blameless) THEN CAST(:reason AS text) END,
-    attempt = attempt - CAST(:blameless AS int),
+    attempt = CASE WHEN :blameless THEN greatest(attempt - 1, CAST(:written AS int)) ELSE attempt END,
     not_before = now() + make_interval(secs => :retry_delay_s * power(2, least(attempt, 16) - 1)),
     lease_token = NULL, lease_expires_at = NULL
 WHERE id = :id AND lease_token = :token AND status = 'PROCESSING'
@@ -243,6 +243,7 @@ async def release(
     max_attempts: int,
     permanent: bool = False,
     blameless: bool = False,
+    written: bool = False,
 ) -> Status | None:
     """Gives a claim back after a failure.
 
@@ -251,12 +252,13 @@ async def release(
         retry_delay_s: pause before the next claim, times 2^(attempt-1).
         permanent: another attempt cannot succeed (the picture itself is at fault).
         blameless: a part of the platform was down; the attempt is not counted.
+        written: vectors may have been stored; the next claim is then a second attempt, which replaces them.
     Returns:
         The status it has now; None if the claim was no longer the caller's.
     """
     arguments = {
         "id": held.image_id, "token": held.token, "reason": reason, "permanent": permanent,
-        "blameless": blameless and not permanent,
+        "blameless": blameless and not permanent, "written": written,
         "retry_delay_s": retry_delay_s, "max_attempts": max_attempts,
     }  # fmt: skip
     async with engine.begin() as connection:

@@ -4,7 +4,7 @@ import asyncio
 import io
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -55,6 +55,8 @@ class Processor:
     registry: ModelRegistry
     networks: Networks
     index: Index
+    _written: set[int] = field(default_factory=set, init=False, repr=False)
+    """Images in work whose vectors may be stored already: another claim of them must replace those."""
 
     async def look(
         self, model: ModelSpec, pictures: Sequence[bytes], *, judge: bool = True
@@ -137,6 +139,7 @@ class Processor:
             await self._finish(model, seen, again)
 
     async def _finish(self, model: ModelSpec, seen: list[tuple[Claim, Look]], again: bool) -> None:
+        self._written.update(claim.image_id for claim, _ in seen)
         versions = await self.index.add(
             vector_rows(model, [(claim.image_id, found) for claim, found in seen]),
             [claim.image_id for claim, _ in seen if again or claim.attempt > 1],
@@ -159,6 +162,7 @@ class Processor:
             scores = {model.filter_name: found.unsafe} if model.filter_name and found.unsafe is not None else {}
             outcomes.append(Outcome(claim, links, objects, scores))
         finished = await claiming.finish(self.engine, outcomes)
+        self._written.difference_update(claim.image_id for claim, _ in seen)
         lost = len(outcomes) - len(finished)
         if lost:
             _log.warning("%d results came after their lease and were dropped", lost)
@@ -176,7 +180,9 @@ class Processor:
                     max_attempts=self.settings.max_attempts,
                     permanent=permanent,
                     blameless=blameless,
+                    written=claim.image_id in self._written,
                 )
+                self._written.discard(claim.image_id)
             except Exception as error:
                 # The lease ends by itself; another claim follows.
                 _log.warning("a claim could not be given back: %s", type(error).__name__)

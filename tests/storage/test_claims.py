@@ -137,3 +137,14 @@ async def _token(engine: AsyncEngine, image: int) -> uuid.UUID:
             await connection.execute(text("SELECT lease_token FROM image WHERE id = :id"), {"id": image})
         ).scalar_one()
     return found
+
+
+async def test_after_vectors_were_written_the_next_claim_is_a_second_attempt(
+    engine: AsyncEngine, objects: ObjectStore, queue: str
+) -> None:
+    await stored(engine, objects, queue)
+    for expected in (1, 2, 2, 2):
+        (held,) = await claims.claim(engine, [queue], 1, lease_s=60, max_attempts=2)
+        assert held.attempt == expected
+        options = {"retry_delay_s": 0.0, "max_attempts": 2, "blameless": True, "written": True}
+        assert await claims.release(engine, held, "no reader answers", **options) == "UPLOADED"
