@@ -31,6 +31,7 @@ _SOCKET_ROOM = 40
 shorter ones (97, with 68 more), so its sockets lie in the system's folder for temporary files."""
 
 _DASHBOARD_LIMIT_S = 30.0
+_REPLICA_PORTS = 60
 
 
 class RayCluster:
@@ -143,6 +144,9 @@ class RayCluster:
             return {}
         folder = self._sockets / "haproxy"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Every installation gets replica ports of its own: from Ray's common range the next one could be handed the port
+        # of a replica that has died, and be sent requests by a HAProxy that does not know it yet.
+        first = self._ports.take("ingress_replicas")
         return {
             "RAY_SERVE_ENABLE_HA_PROXY": "1",
             "RAY_SERVE_HAPROXY_BINARY_PATH": str(Path(__file__).with_name("haproxy_on_loopback.sh")),
@@ -150,6 +154,9 @@ class RayCluster:
             "RAY_SERVE_HAPROXY_STATS_PORT": str(self._ports.take("haproxy_stats")),
             "RAY_SERVE_HAPROXY_METRICS_PORT": str(self._ports.take("haproxy_metrics")),
             "RAY_SERVE_HAPROXY_NBTHREAD": "2",
+            "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first),
+            "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first + _REPLICA_PORTS),
+            "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
             "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
             "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
             "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
