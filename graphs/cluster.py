@@ -27,8 +27,8 @@ from storage.errors import ConfigurationError, SafeGuardError, Unavailable
 PROJECT = Path(__file__).parent.parent
 CONFIG = PROJECT / "serve_config.yaml"
 _SOCKET_ROOM = 40
-"""Ray puts sockets with up to 65 more characters below its folder; a socket's path may have 107. HAProxy needs even
-shorter ones (97, with 68 more), so its sockets lie in the system's folder for temporary files."""
+"""Ray puts sockets with up to 65 more characters below its folder; a socket's path may have 107. HAProxy takes 97, with
+70 more, so its sockets always lie below /tmp."""
 
 _DASHBOARD_LIMIT_S = 30.0
 _REPLICA_PORTS = 60
@@ -52,7 +52,8 @@ class RayCluster:
         self._ports = Ports(home)
         self._process = ManagedProcess(home, "ray")
         self._token = home / "ray.token"
-        self._sockets = Path(tempfile.gettempdir()) / f"sg-{sha256(str(home).encode()).hexdigest()[:12]}"
+        short = Path("/tmp") if os.access("/tmp", os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
+        self._sockets = short / f"sg-{sha256(str(home).encode()).hexdigest()[:8]}"
         folder = home / "ray"
         self._folder = folder if len(str(folder)) <= _SOCKET_ROOM else self._sockets / "ray"
 
@@ -109,7 +110,7 @@ class RayCluster:
         self.stop()  # a crashed head may have left workers behind
         self._sockets.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self._sockets.stat().st_uid != os.geteuid():
-            raise ConfigurationError(f"{self._sockets} belongs to another user; remove it or set TMPDIR")
+            raise ConfigurationError(f"{self._sockets} belongs to another user; remove it")
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not self._token.exists():
             descriptor = os.open(self._token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -142,7 +143,7 @@ class RayCluster:
         program = Path(next(iter(found.submodule_search_locations or [""]))) / "bin" / "haproxy" if found else None
         if program is None or not program.is_file():
             return {}
-        folder = self._sockets / "haproxy"
+        folder = self._sockets / "h"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Every installation gets replica ports of its own: from Ray's common range the next one could be handed the port
         # of a replica that has died, and be sent requests by a HAProxy that does not know it yet.
