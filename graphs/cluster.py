@@ -88,8 +88,8 @@ class RayCluster:
             "RAY_DEDUP_LOGS": "0",
             # Serve's control loop looks at everything ten times a second by default: an eighth of a core, always.
             "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
-            # User code, router and replica share one event loop: less time a call. RAY_SERVE_THROUGHPUT_OPTIMIZED would
-            # also send calls by gRPC, which loses batches of frames (16 MB).
+            # User code, router and replica share one event loop: less time a call. RAY_SERVE_THROUGHPUT_OPTIMIZED,
+            # which also sends calls by gRPC, made batches of 32 pictures fail again and again.
             "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
             "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
             "RAY_worker_niceness": "0",  # 15 by default: any other program would push the service aside
