@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.client import Client
-from benchmarks.edits import EDITS
+from benchmarks.edits import EVERYDAY
 from graphs.service import down, up
 
 SOURCES = ("astronaut.png", "chelsea.png", "coffee.png", "camera.png", "motorcycle_left.png", "rocket.jpg")
@@ -46,7 +46,7 @@ def main() -> None:
     for source in SOURCES:
         photo = Image.open(folder / source).convert("RGB")
         uploads.append((source, jpeg(photo)))
-        uploads += [(f"{source}:{name}", jpeg(edit(photo, rng, grounds))) for name, edit in EDITS.items()]
+        uploads += [(f"{source}:{name}", jpeg(edit(photo, rng, grounds))) for name, edit in EVERYDAY.items()]
     home = Path(tempfile.mkdtemp(prefix="sg-copies-"))
     home.chmod(0o755)
     console = Console(width=110)
@@ -63,11 +63,11 @@ def main() -> None:
         down(home)
         shutil.rmtree(home, ignore_errors=True)
     table = Table("edit", *SOURCES, title=f"edited copies found among {len(others)} other photographs")
-    for edit in EDITS:
+    for edit in EVERYDAY:
         found = (matches[source].get(f"{source}:{edit}") for source in SOURCES)
         table.add_row(edit, *(f"{row['method']} {row['score']:.3f}" if row else "missed" for row in found))
-    hits = {s: sum(f"{s}:{edit}" in matches[s] for edit in EDITS) for s in SOURCES}
-    table.add_row("found", *(f"{hits[source]} of {len(EDITS)}" for source in SOURCES))
+    hits = {s: sum(f"{s}:{edit}" in matches[s] for edit in EVERYDAY) for s in SOURCES}
+    table.add_row("found", *(f"{hits[source]} of {len(EVERYDAY)}" for source in SOURCES))
     wrong = {s: sum(not name.startswith(s) for name in matches[s]) for s in SOURCES}
     table.add_row("wrongly matched", *(str(wrong[source]) for source in SOURCES))
     console.print(table)

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from benchmarks.client import Client
-from benchmarks.edits import EDITS
+from benchmarks.edits import EVERYDAY
 
 PHOTOS = {
     "astronaut.png": "an astronaut",
@@ -75,7 +75,7 @@ def _uploads() -> list[_Upload]:
     uploads = [_Upload(name, photo, name, None) for name, photo in photos.items()]
     for name in EDITED:
         for edit in SHOWN:
-            edited = EDITS[edit](photos[name], rng, grounds)
+            edited = EVERYDAY[edit](photos[name], rng, grounds)
             uploads.append(_Upload(f"{Path(name).stem}_{edit}.jpg", edited, name, edit))
     return uploads
 

@@ -28,7 +28,7 @@ from rich.table import Table
 from sqlalchemy import text
 
 from benchmarks.client import Client
-from benchmarks.edits import EDITS
+from benchmarks.edits import EVERYDAY
 from configs.models import load_models
 from configs.settings import Settings
 from deployments.similarity.replicas import spaces_of
@@ -71,7 +71,7 @@ def pictures(folder: Path, count: int) -> list[tuple[str, bytes]]:
     made: list[tuple[str, bytes]] = []
     for number, (path, photo) in enumerate(zip(files, photos, strict=True)):
         buffer = io.BytesIO()
-        EDITS[names[number % len(names)]](photo, rng, photos).save(buffer, "JPEG", quality=90)
+        EVERYDAY[names[number % len(names)]](photo, rng, photos).save(buffer, "JPEG", quality=90)
         made += [(path.name, path.read_bytes()), (f"edited-{path.name}", buffer.getvalue())]
     return made
 

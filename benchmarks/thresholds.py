@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.edits import EDITS
+from benchmarks.edits import EVERYDAY
 from benchmarks.local import LocalNetworks
 from configs.models import ModelSpec, load_models
 from configs.settings import Settings
@@ -77,9 +77,9 @@ def main() -> None:
     others = sorted(options.lookalikes.iterdir()) if options.lookalikes else []
     stored = see(networks, model, [path.read_bytes() for path in [*files, *others]], "stored pictures")
     rng = np.random.default_rng(options.seed)
-    names = list(EDITS)
+    names = list(EVERYDAY)
     queries = see(
-        networks, model, [encoded(EDITS[name](photo, rng, photos)) for photo in photos for name in names], "edits"
+        networks, model, [encoded(EVERYDAY[name](photo, rng, photos)) for photo in photos for name in names], "edits"
     )
     whole, parts = best_pairs(queries, stored)
     truth = np.repeat(np.arange(len(photos)), len(names))

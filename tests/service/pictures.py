@@ -7,7 +7,7 @@ import numpy as np
 import skimage
 from PIL import Image
 
-from benchmarks.edits import EDITS
+from benchmarks.edits import EVERYDAY
 
 NAMES = ("astronaut.png", "chelsea.png", "coffee.png", "camera.png", "motorcycle_left.png", "rocket.jpg", "coins.png")
 
@@ -25,9 +25,9 @@ def jpeg(picture: Image.Image, quality: int = 90) -> bytes:
 
 
 def edited(name: str, edit: str, seed: int = 0) -> bytes:
-    """A file of one of NAMES under one of EDITS."""
+    """A file of one of NAMES under one of EVERYDAY."""
     others = [photo(other) for other in NAMES if other != name]
-    return jpeg(EDITS[edit](photo(name), np.random.default_rng(seed), others))
+    return jpeg(EVERYDAY[edit](photo(name), np.random.default_rng(seed), others))
 
 
 def variants(count: int) -> list[bytes]:

@@ -1,0 +1,1 @@
+"""Training of the copy descriptor: pictures, edited views, network, loss, training loop, export."""
