@@ -1,19 +1,33 @@
 """The networks in this process, without Ray: for measurements and as the plain loop that the service is compared with."""
 
+import asyncio
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.models import ModelSpec
+from configs.models import DescriptorSpec, ModelRegistry, ModelSpec
 from configs.settings import Settings
+from deployments.pipeline.look import Look, look
+from deployments.pipeline.matching import Candidate, candidates_query, gather, shortlist
+from deployments.pipeline.processor import vector_rows
+from deployments.pipeline.verification import best_alignment
+from deployments.similarity.index import ExactIndex
+from deployments.similarity.reader import Hit
+from deployments.similarity.replicas import spaces_of
 from deployments.vision.factory import build_descriptor, build_detector, build_filter
 from deployments.vision.interfaces import Box
+from deployments.vision.local_features import LocalFeatures
+from deployments.vision.shape import ShapeDescriptor
+from storage.errors import SafeGuardError
 
 
 class LocalNetworks:
     """The networks of one model; calls block the loop they run on."""
 
     def __init__(self, model: ModelSpec, settings: Settings) -> None:
-        self._descriptor = build_descriptor(model.descriptor, settings)
+        specs = [spec for spec in (model.descriptor, model.semantic) if spec]
+        self._descriptors = {spec.path: build_descriptor(spec, settings) for spec in specs}
         self._detector = build_detector(model.detector, settings)
         self._filter = build_filter(model.content_filter, settings) if model.content_filter else None
 
@@ -27,6 +41,48 @@ class LocalNetworks:
             return boxes, None
         return boxes, [float(score) for score in self._filter.forward(filter_frames)]
 
-    async def embed(self, model: ModelSpec, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+    async def embed(self, descriptor: DescriptorSpec, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         """See ``deployments.pipeline.look.Networks.embed``."""
-        return self._descriptor.forward(frames)
+        return self._descriptors[descriptor.path].forward(frames)
+
+
+class LocalCascade:
+    """The whole cascade over vectors and local features held in memory: what the service does, without servers.
+
+    Args:
+        model: networks, shape, fusion and thresholds.
+        settings: limits of decoding, threads.
+    """
+
+    def __init__(self, model: ModelSpec, settings: Settings) -> None:
+        self.model = model
+        self._settings = settings
+        self._networks = LocalNetworks(model, settings)
+        self._shape = ShapeDescriptor(model.shape) if model.shape else None
+        registry = ModelRegistry({model.name: model}, model.name)
+        self._indexes = {space.name: ExactIndex(space) for space in spaces_of(registry)}
+        self._features: dict[int, LocalFeatures] = {}
+
+    def look(self, pictures: Sequence[bytes]) -> list[Look | SafeGuardError]:
+        """What the pipeline sees in files, without the content filter."""
+        limits = {"max_pixels": self._settings.max_pixels, "long_side": self._settings.decode_long_side}
+        return asyncio.run(look(self._networks, self.model, self._shape, pictures, judge=False, **limits))
+
+    def add(self, stored: Sequence[tuple[int, Look]]) -> None:
+        """Stores looked-at pictures under their ids."""
+        for name, rows in vector_rows(self.model, stored).items():
+            self._indexes[name].extend(rows)
+        self._features |= {image_id: found.features for image_id, found in stored if found.features is not None}
+
+    def candidates(self, found: Look, *, exclude: int | None = None) -> list[Candidate]:
+        """Candidates for a picture, the best of them verified."""
+        query = candidates_query(self.model, found, exclude=exclude)
+        hits = []
+        for name, vectors in query.vectors.items():
+            near = self._indexes[name].search(vectors, k=query.k, min_score=query.min_scores[name], exclude=exclude)
+            hits += [Hit(name, *row) for row in near]
+        candidates = gather(self.model, found, hits)
+        for one in shortlist(self.model, candidates):
+            if one.image_id in self._features:
+                one.alignment = best_alignment(found, self._features[one.image_id])
+        return candidates

@@ -68,26 +68,53 @@ class FilterSpec(NetworkSpec):
     logits: bool = Field(False, description="the network gives logits instead of probabilities")
 
 
+class ShapeSpec(_Part):
+    """The projection of the shape descriptor: a NumPy archive with float16 ``mean`` [n] and ``weight`` [n, dim]."""
+
+    name: str = Field(description="name@version; the key in models.yaml")
+    path: str
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="of the file; checked at load")
+    dim: int = Field(ge=8, le=4096, description="numbers of a shape descriptor")
+
+    @property
+    def file(self) -> Path:
+        """The path below the project's folder."""
+        return Path(__file__).parent.parent / self.path
+
+
+class Fusion(_Part):
+    """Weights of the logistic regression that makes one confidence of what each stage of the cascade says.
+
+    ``tools/fit_fusion.py`` fits them; ``deployments/pipeline/confidence.py`` says what each one weighs.
+    """
+
+    bias: float
+    pdq: float = Field(ge=0)
+    whole: float = Field(ge=0)
+    region: float = Field(ge=0)
+    shape: float = Field(ge=0)
+    inliers: float = Field(ge=0)
+
+
 class Thresholds(_Part):
     """What makes a match. All scores are 0 to 1; models.yaml names the command that measured each."""
 
     pdq_distance: int = Field(ge=0, le=128, description="largest Hamming distance of 256 bits")
     pdq_min_quality: int = Field(ge=0, le=100, description="below, a picture has too little structure for PDQ")
-    copy_score: Score
-    region_copy_score: Score
-    semantic_score: Score | None = None
+    candidate_score: Score = Field(description="descriptor score from which a stored picture is looked at more closely")
+    candidate_shape: Score = Field(description="the same for the shape descriptor")
+    copy_confidence: Score = Field(description="confidence from which a match is a copy")
+    semantic_confidence: Score = Field(description="confidence from which a weaker match is semantic")
+    semantic_score: Score | None = Field(None, description="score of the semantic descriptor from which it matches")
     unsafe_review: Score = Field(0.5, description="unsafe-content score from which a person should look")
     unsafe_block: Score = Field(0.9, description="unsafe-content score from which the picture must not stay")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        if self.region_copy_score < self.copy_score:
+        if self.semantic_confidence > self.copy_confidence:
             raise ValueError(
-                f"region_copy_score={self.region_copy_score} is below copy_score={self.copy_score}; "
-                "regions hold less than pictures and need the higher threshold"
+                f"semantic_confidence={self.semantic_confidence} is above copy_confidence={self.copy_confidence}"
             )
-        if self.semantic_score is not None and self.semantic_score > self.copy_score:
-            raise ValueError(f"semantic_score={self.semantic_score} is above copy_score={self.copy_score}")
         if self.unsafe_block < self.unsafe_review:
             raise ValueError(f"unsafe_block={self.unsafe_block} is below unsafe_review={self.unsafe_review}")
         return self
@@ -101,9 +128,20 @@ class ModelSpec(_Part):
     descriptor: DescriptorSpec
     detector: DetectorSpec
     content_filter: FilterSpec | None
-    max_regions: int = Field(ge=0, le=32, description="regions that get a descriptor of their own")
+    shape: ShapeSpec | None = None
+    semantic: DescriptorSpec | None = Field(None, description="a self-supervised or text-image model, for subjects")
+    max_regions: int = Field(ge=0, le=32, description="detected regions that get a descriptor of their own")
     min_region_share: float = Field(gt=0, lt=1, description="least share of the picture's area")
+    views: bool = Field(True, description="describe parts of stored pictures, and parts and turns of queries")
+    verified: int = Field(8, ge=0, le=100, description="best candidates whose local features are compared; 0: none")
+    fusion: Fusion
     thresholds: Thresholds
+
+    @model_validator(mode="after")
+    def _semantic_has_a_threshold(self) -> Self:
+        if (self.semantic is None) != (self.thresholds.semantic_score is None):
+            raise ValueError("a semantic descriptor and thresholds.semantic_score go together: set both or neither")
+        return self
 
     @property
     def descriptor_name(self) -> str:
@@ -144,12 +182,18 @@ class ModelRegistry(Mapping[str, ModelSpec]):
     @property
     def descriptors(self) -> dict[str, DescriptorSpec]:
         """Every descriptor in use, by name@version."""
-        return {model.descriptor.name: model.descriptor for model in self.values()}
+        used = [spec for model in self.values() for spec in (model.descriptor, model.semantic) if spec]
+        return {spec.name: spec for spec in used}
 
     @property
     def detectors(self) -> dict[str, DetectorSpec]:
         """Every detector in use, by name@version."""
         return {model.detector.name: model.detector for model in self.values()}
+
+    @property
+    def shapes(self) -> dict[str, ShapeSpec]:
+        """Every shape descriptor in use, by name@version."""
+        return {model.shape.name: model.shape for model in self.values() if model.shape}
 
     @property
     def filters(self) -> dict[str, FilterSpec]:
@@ -189,8 +233,10 @@ def load_models(path: Path) -> ModelRegistry:
     except yaml.YAMLError as error:
         raise ModelsFileError(f"{path} is not YAML: {error}") from error
     if not isinstance(content, dict):
-        raise ModelsFileError(f"{path} must hold the sections default, models, descriptors, detectors and filters")
-    unknown = set(content) - {"default", "models", "descriptors", "detectors", "filters"}
+        raise ModelsFileError(
+            f"{path} must hold the sections default, models, descriptors, shapes, detectors and filters"
+        )
+    unknown = set(content) - {"default", "models", "descriptors", "shapes", "detectors", "filters"}
     if unknown:
         raise ModelsFileError(f"{path}: unknown sections: {', '.join(sorted(map(str, unknown)))}")
     models: dict[str, ModelSpec] = {}
@@ -198,6 +244,8 @@ def load_models(path: Path) -> ModelRegistry:
         parts = {
             "descriptor": _resolve(content, name, "descriptors", options.get("descriptor")),
             "detector": _resolve(content, name, "detectors", options.get("detector")),
+            "semantic": _resolve(content, name, "descriptors", options.get("semantic")),
+            "shape": _resolve(content, name, "shapes", options.get("shape")),
             "content_filter": _resolve(content, name, "filters", options.get("content_filter")),
         }
         try:

@@ -57,6 +57,9 @@ class Settings(BaseSettings):
     )
     max_upload_bytes: int = Field(32 * 2**20, ge=1024, description="largest picture file accepted, bytes")
     max_pixels: int = Field(100_000_000, ge=1, description="largest width × height accepted, checked before decoding")
+    features_held: int = Field(
+        1024, ge=0, description="pictures whose local features each pipeline keeps in memory, about 55 KB each"
+    )
     decode_long_side: int = Field(
         1024, ge=256, le=8192, description="pictures are decoded to at most this long side, pixels"
     )

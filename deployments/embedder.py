@@ -30,8 +30,7 @@ class Embedder:
         settings = load_settings()
         settings = settings.model_copy(update={"model_threads": threads or settings.model_threads})
         registry = load_models(settings.models_file)
-        names = sorted({registry[name].descriptor_name for name in registry.known()})
-        self._descriptors = {name: build_descriptor(registry.descriptors[name], settings) for name in names}
+        self._descriptors = {name: build_descriptor(spec, settings) for name, spec in registry.descriptors.items()}
         self._max_batch_frames = max_batch_frames
         self._canaries = {
             name: np.random.default_rng(7).integers(0, 256, (1, size, size, 3), np.uint8)

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlmodel import col
 
 from storage.errors import Conflict, NotFound
+from storage.features import features_key
 from storage.objects import ObjectStore
 from storage.tables import AuditEntry, IdempotencyRecord, Image, columns_of
 
@@ -208,4 +209,5 @@ async def remove(engine: AsyncEngine, objects: ObjectStore, image_id: int, *, ac
                 actor=actor, action="image.delete", subject=f"image/{image_id}", detail={"sha256": row.sha256.hex()}
             )
         )
+        await objects.delete(features_key(row.s3_path))
         await objects.delete(row.s3_path)

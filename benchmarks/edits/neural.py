@@ -14,7 +14,7 @@ from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image
 from torch import Tensor, nn
 
-from benchmarks.edits.types import Others, Picture, Random
+from benchmarks.edits.types import Picture
 
 SIDE = 176
 STEPS = 40
@@ -79,7 +79,3 @@ def paint(picture: Picture, style: Picture, *, side: int = SIDE, steps: int = ST
     pixels = painted.detach()[0].permute(1, 2, 0).mul(128).add(127).clamp(0, 255)
     return Image.fromarray(pixels.round().to(torch.uint8).numpy())
 
-
-def style_neural(picture: Picture, rng: Random, others: Others) -> Picture:
-    """Painted in the texture of another picture by a neural network, long side 176."""
-    return paint(picture, others[int(rng.integers(len(others)))])

@@ -8,9 +8,15 @@ from skimage.exposure import match_histograms
 
 from benchmarks.edits.compositions import another
 from benchmarks.edits.geometric import crop_to
-from benchmarks.edits.neural import style_neural
 from benchmarks.edits.overlays import border, meme
 from benchmarks.edits.types import Edit, Others, Picture, Random
+
+
+def style_neural(picture: Picture, rng: Random, others: Others) -> Picture:
+    """Painted in the texture of another picture by a neural network, long side 176."""
+    from benchmarks.edits.neural import paint  # loads torch, which the other edits do without
+
+    return paint(picture, others[int(rng.integers(len(others)))])
 
 
 def style_palette(picture: Picture, rng: Random, others: Others) -> Picture:

@@ -1,4 +1,4 @@
-"""Looking at pictures: decode once, let the networks see small tensors, embed whole and regions. Knows nothing of Ray."""
+"""Looking at pictures: decode once, hash, describe the whole and its views, find people and objects. Knows nothing of Ray."""
 
 import asyncio
 import hashlib
@@ -9,10 +9,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.models import ModelSpec
+from configs.models import DescriptorSpec, ModelSpec
 from deployments.vision.decoding import decode
 from deployments.vision.interfaces import Box, prepare_square
+from deployments.vision.local_features import LocalFeatures, local_features
+from deployments.vision.margins import inner_box
 from deployments.vision.pdq import pdq_hashes
+from deployments.vision.shape import ShapeDescriptor, shape_views
+from deployments.vision.views import WHOLE, BoxShares, View, frames_of, views_of
 from storage.errors import SafeGuardError
 
 
@@ -26,8 +30,13 @@ class Look:
         pdq_quality: 0 to 100; featureless pictures are near 0.
         boxes: people and objects, surest first, in pixels as displayed.
         unsafe: 0 to 1; None where no filter is configured.
-        regions: float32[1 + r, 4], the whole picture (0, 0, 1, 1) and then the regions, as shares of width and height.
-        vectors: float32[1 + r, dim] of length 1, one for each region.
+        views: what was described, those that are stored first; the first is the whole picture.
+        vectors: float32[v, dim] of length 1, one for each view.
+        shape_names: of the views of the shape; the first, upright, is stored. Empty without a shape descriptor.
+        shapes: float32[s, dim], one for each name.
+        semantic: float32[1, dim] of the whole picture by the semantic descriptor, where the model has one.
+        features: local features; None where candidates are not verified.
+        mirrored_features: those of the mirror image.
     """
 
     sha256: bytes
@@ -35,8 +44,18 @@ class Look:
     pdq_quality: int
     boxes: list[Box]
     unsafe: float | None
-    regions: NDArray[np.float32]
+    views: list[View]
     vectors: NDArray[np.float32]
+    shape_names: list[str]
+    shapes: NDArray[np.float32]
+    semantic: NDArray[np.float32] | None
+    features: LocalFeatures | None
+    mirrored_features: LocalFeatures | None
+
+    @property
+    def stored(self) -> int:
+        """How many of the views are stored; they are the first."""
+        return sum(view.stored for view in self.views)
 
 
 class Networks(Protocol):
@@ -51,7 +70,7 @@ class Networks(Protocol):
     ) -> tuple[list[list[Box]], list[float] | None]:
         """Boxes and unsafe scores of n pictures; sizes are (width, height) as displayed."""
 
-    async def embed(self, model: ModelSpec, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+    async def embed(self, descriptor: DescriptorSpec, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         """float32[n, dim] of uint8[n, s, s, 3]."""
 
 
@@ -63,21 +82,38 @@ class _Prepared:
     pdq: NDArray[np.uint8]
     pdq_quality: int
     frames: dict[str, NDArray[np.uint8]]
+    inner: BoxShares | None
+    shape_names: list[str]
+    shapes: NDArray[np.float32]
+    features: LocalFeatures | None
+    mirrored_features: LocalFeatures | None
 
 
-def _prepare(data: bytes, model: ModelSpec, max_pixels: int, long_side: int, judge: bool) -> _Prepared:
+def _prepare(
+    data: bytes, model: ModelSpec, shape: ShapeDescriptor | None, max_pixels: int, long_side: int, judge: bool
+) -> _Prepared:
     image = decode(data, max_pixels=max_pixels, long_side=long_side)
-    hashes, quality = pdq_hashes(image.pixels)
-    frames = {
-        "descriptor": prepare_square(image.pixels, model.descriptor.input_size),
-        "detector": prepare_square(image.pixels, model.detector.input_size),
-    }
+    pixels = image.pixels
+    hashes, quality = pdq_hashes(pixels)
+    frames = {"detector": prepare_square(pixels, model.detector.input_size)}
     if model.content_filter is not None and judge:
-        frames["filter"] = prepare_square(image.pixels, model.content_filter.input_size)
-    return _Prepared(hashlib.sha256(data).digest(), image.pixels, (image.width, image.height), hashes, quality, frames)
+        frames["filter"] = prepare_square(pixels, model.content_filter.input_size)
+    inner = inner_box(pixels) if model.views else None
+    names: list[str] = []
+    shapes = np.empty((0, 0), np.float32)
+    if shape is not None:
+        names, views = shape_views(pixels, inner)
+        shapes = shape(views)
+    features = mirrored = None
+    if model.verified:
+        features = local_features(pixels)
+        mirrored = local_features(np.ascontiguousarray(pixels[:, ::-1]))
+    size = (image.width, image.height)
+    digest = hashlib.sha256(data).digest()
+    return _Prepared(digest, pixels, size, hashes, quality, frames, inner, names, shapes, features, mirrored)
 
 
-def choose_regions(boxes: Sequence[Box], size: tuple[int, int], *, most: int, min_share: float) -> NDArray[np.float32]:
+def choose_regions(boxes: Sequence[Box], size: tuple[int, int], *, most: int, min_share: float) -> list[BoxShares]:
     """The regions worth a vector of their own.
 
     Args:
@@ -86,8 +122,8 @@ def choose_regions(boxes: Sequence[Box], size: tuple[int, int], *, most: int, mi
         most: regions at most.
         min_share: least share of the picture's area.
     Returns:
-        float32[r, 4] as shares of width and height, best (score × root of the area) first. A region that covers
-        nearly all of the picture is left out: it would repeat the whole.
+        Boxes as shares of width and height, best (score × root of the area) first. A region that covers nearly all of
+        the picture is left out: it would repeat the whole.
     """
     width, height = size
     ranked = []
@@ -98,19 +134,13 @@ def choose_regions(boxes: Sequence[Box], size: tuple[int, int], *, most: int, mi
         if min_share <= share <= 0.9:
             ranked.append((box.score * share**0.5, (x0, y0, x1, y1)))
     ranked.sort(reverse=True)
-    return np.asarray([shares for _, shares in ranked[:most]], np.float32).reshape(-1, 4)
-
-
-def _crop(pixels: NDArray[np.uint8], shares: NDArray[np.float32], side: int) -> NDArray[np.uint8]:
-    height, width = pixels.shape[:2]
-    x0, y0 = int(shares[0] * width), int(shares[1] * height)
-    x1, y1 = max(x0 + 1, round(float(shares[2]) * width)), max(y0 + 1, round(float(shares[3]) * height))
-    return prepare_square(pixels[y0:y1, x0:x1], side)
+    return [shares for _, shares in ranked[:most]]
 
 
 async def look(
     networks: Networks,
     model: ModelSpec,
+    shape: ShapeDescriptor | None,
     pictures: Sequence[bytes],
     *,
     max_pixels: int,
@@ -121,6 +151,7 @@ async def look(
 
     Args:
         model: which networks and how many regions.
+        shape: the shape descriptor of the model.
         pictures: files as sent.
         max_pixels, long_side: limits of decoding.
         judge: ask the content filter too; a search does not need it.
@@ -130,7 +161,7 @@ async def look(
 
     def prepare(data: bytes) -> _Prepared | SafeGuardError:
         try:
-            return _prepare(data, model, max_pixels, long_side, judge)
+            return _prepare(data, model, shape, max_pixels, long_side, judge)
         except SafeGuardError as error:
             return error
 
@@ -140,45 +171,63 @@ async def look(
         return [item for item in prepared if isinstance(item, SafeGuardError)]
     judged = model.content_filter is not None and judge
     filter_frames = np.stack([item.frames["filter"] for item in good]) if judged else None
-    # Whole pictures are embedded while the detector works; only regions have to wait for it.
-    (boxes, unsafe), wholes = await asyncio.gather(
+    # The views that need no detection are embedded while the detector works; only its regions have to wait for it.
+    first = [views_of([], item.inner) if model.views else [WHOLE] for item in good]
+    (boxes, unsafe), early, meanings = await asyncio.gather(
         networks.detect(
             model, np.stack([item.frames["detector"] for item in good]), filter_frames, [item.size for item in good]
         ),
-        networks.embed(model, np.stack([item.frames["descriptor"] for item in good])),
+        _embed(networks, model.descriptor, good, first),
+        _embed(networks, model.semantic, good, [[WHOLE]] * len(good)) if model.semantic else _nothing(),
     )
     regions = [
-        choose_regions(found, item.size, most=model.max_regions, min_share=model.min_region_share)
+        [
+            View("region", box)
+            for box in choose_regions(found, item.size, most=model.max_regions, min_share=model.min_region_share)
+        ]
         for found, item in zip(boxes, good, strict=True)
     ]
-
-    def crops() -> NDArray[np.uint8]:
-        return np.stack(
-            [
-                _crop(item.pixels, region, model.descriptor.input_size)
-                for item, shares in zip(good, regions, strict=True)
-                for region in shares
-            ]
-        )
-
-    parts = wholes[:0]
-    if any(len(shares) for shares in regions):
-        parts = await networks.embed(model, await asyncio.to_thread(crops))
-    looks = iter(_joined(good, boxes, unsafe, regions, wholes, parts))
+    late = await _embed(networks, model.descriptor, good, regions)
+    looks = iter(
+        _joined(item, boxes[place], unsafe[place] if unsafe else None, first[place] + regions[place],
+                np.concatenate([early[place], late[place]]), meanings[place] if meanings else None)
+        for place, item in enumerate(good)
+    )  # fmt: skip
     return [item if isinstance(item, SafeGuardError) else next(looks) for item in prepared]
 
 
-def _joined(
-    good: list[_Prepared], boxes: list[list[Box]], unsafe: list[float] | None, regions: list[NDArray[np.float32]],
-    wholes: NDArray[np.float32], parts: NDArray[np.float32],
-) -> list[Look]:  # fmt: skip
-    ends = np.cumsum([len(shares) for shares in regions])
-    whole = np.asarray([[0, 0, 1, 1]], np.float32)
-    return [
-        Look(
-            item.sha256, item.pdq, item.pdq_quality, boxes[i], unsafe[i] if unsafe else None,
-            np.concatenate([whole, regions[i]]),
-            np.concatenate([wholes[i : i + 1], parts[ends[i] - len(regions[i]) : ends[i]]]),
+async def _nothing() -> None:
+    return None
+
+
+async def _embed(
+    networks: Networks, descriptor: DescriptorSpec, pictures: list[_Prepared], views: list[list[View]]
+) -> list[NDArray[np.float32]]:
+    """For each picture float32[views, dim], all in one call of the network."""
+    counts = [len(some) for some in views]
+    if not sum(counts):
+        return [np.empty((0, descriptor.dim), np.float32) for _ in pictures]
+
+    def frames() -> NDArray[np.uint8]:
+        side = descriptor.input_size
+        return np.stack(
+            [frame for item, some in zip(pictures, views, strict=True) for frame in frames_of(item.pixels, some, side)]
         )
-        for i, item in enumerate(good)
-    ]  # fmt: skip
+
+    vectors = await networks.embed(descriptor, await asyncio.to_thread(frames))
+    return np.split(vectors, np.cumsum(counts)[:-1])
+
+
+def _joined(
+    item: _Prepared,
+    boxes: list[Box],
+    unsafe: float | None,
+    views: list[View],
+    vectors: NDArray[np.float32],
+    semantic: NDArray[np.float32] | None,
+) -> Look:
+    order = sorted(range(len(views)), key=lambda place: not views[place].stored)
+    return Look(
+        item.sha256, item.pdq, item.pdq_quality, boxes, unsafe, [views[place] for place in order], vectors[order],
+        item.shape_names, item.shapes, semantic, item.features, item.mirrored_features,
+    )  # fmt: skip

@@ -1,28 +1,33 @@
-"""The cascade from near vectors to relations with evidence: SHA-256, PDQ, descriptor. Pure functions; knows nothing of Ray."""
+"""The cascade from near vectors to relations with evidence. Pure functions; knows nothing of Ray.
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+Same bytes are ``exact``. Everything else that is near in any of the vector tables is a candidate; PDQ, the descriptor
+of whole and views, the shape descriptor and, for the best candidates, the local features give one confidence.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from configs.models import ModelSpec
+from deployments.pipeline.confidence import PDQ_RANDOM, Scores, confidence, terms
 from deployments.pipeline.look import Look
 from deployments.similarity.reader import Hit, Query
+from deployments.vision.geometry import Alignment
 from deployments.vision.pdq import ORIENTATIONS
 from storage.claims import Link
 from storage.tables import Relation
 from storage.vectors import PDQ_SPACE
 
 PDQ_BITS = 256
+_PDQ_CANDIDATE = 96
+"""Bits: four standard deviations (8 each) from the 128 of unrelated pictures."""
+_NEAR = 12
+"""Hits for each vector of a query: eight candidates are verified in the end."""
 _RANK = {Relation.EXACT: 0, Relation.COPY: 1, Relation.SEMANTIC: 2}
+_METHODS = {"pdq": "pdq", "whole": "descriptor", "region": "descriptor", "shape": "shape", "inliers": "geometry"}
 
 
-def pdq_score(distance: float) -> float:
-    """1 - Hamming distance / 256: 1 is the same hash, about 0.5 a random one."""
-    return 1.0 - distance / PDQ_BITS
-
-
-def candidates_query(model: ModelSpec, found: Look, *, exclude: int | None, k: int = 200) -> Query:
+def candidates_query(model: ModelSpec, found: Look, *, exclude: int | None, k: int = _NEAR) -> Query:
     """What to ask the vector readers about a looked-at picture.
 
     Args:
@@ -30,103 +35,169 @@ def candidates_query(model: ModelSpec, found: Look, *, exclude: int | None, k: i
         k: hits at most for each vector.
     """
     limits = model.thresholds
-    lowest = min(limit for limit in (limits.copy_score, limits.region_copy_score, limits.semantic_score) if limit)
     vectors: dict[str, Any] = {model.descriptor_name: found.vectors}
+    min_scores = {model.descriptor_name: limits.candidate_score}
+    if model.shape is not None:
+        vectors[model.shape.name] = found.shapes
+        min_scores[model.shape.name] = limits.candidate_shape
+    if model.semantic is not None and found.semantic is not None and limits.semantic_score is not None:
+        vectors[model.semantic.name] = found.semantic
+        min_scores[model.semantic.name] = limits.semantic_score
     if found.pdq_quality >= limits.pdq_min_quality:
         vectors[PDQ_SPACE.name] = found.pdq
-    # The index scores bit strings by 1 - 2 × distance / bits.
-    min_scores = {model.descriptor_name: lowest, PDQ_SPACE.name: 1.0 - 2.0 * limits.pdq_distance / PDQ_BITS}
+        # The index scores bit strings by 1 - 2 × distance / bits.
+        min_scores[PDQ_SPACE.name] = 1.0 - 2.0 * max(_PDQ_CANDIDATE, limits.pdq_distance) / PDQ_BITS
     return Query(vectors, min_scores, exclude, k)
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    relation: Relation
-    method: str
-    score: float
-    threshold: float
-    evidence: dict[str, Any]
+@dataclass
+class Candidate:
+    """A stored picture and the best hit of each kind on it."""
+
+    image_id: int
+    pdq: Hit | None = None
+    whole: Hit | None = None
+    region: Hit | None = None
+    shape: Hit | None = None
+    semantic: Hit | None = None
+    alignment: Alignment | None = field(default=None, compare=False)
+
+    @property
+    def pdq_distance(self) -> float:
+        """Bits; that of unrelated pictures where PDQ found nothing."""
+        return PDQ_RANDOM if self.pdq is None else round((1.0 - self.pdq.score) * PDQ_BITS / 2)
+
+    @property
+    def scores(self) -> Scores:
+        """What the stages said."""
+
+        def of(hit: Hit | None) -> float:
+            return 0.0 if hit is None else min(1.0, hit.score)
+
+        inliers = self.alignment.inliers if self.alignment else 0
+        return Scores(self.pdq_distance, of(self.whole), of(self.region), of(self.shape), inliers)
 
 
-def match(
+def gather(model: ModelSpec, found: Look, hits: Iterable[Hit]) -> list[Candidate]:
+    """Hits by stored picture, the most promising first."""
+    by_image: dict[int, Candidate] = {}
+    for hit in hits:
+        one = by_image.setdefault(hit.image_id, Candidate(hit.image_id))
+        for kind in _kinds(model, found, hit):
+            held: Hit | None = getattr(one, kind)
+            if held is None or hit.score > held.score:
+                setattr(one, kind, hit)
+    return sorted(by_image.values(), key=lambda one: (-confidence(one.scores, model.fusion), one.image_id))
+
+
+def _kinds(model: ModelSpec, found: Look, hit: Hit) -> tuple[str, ...]:
+    if hit.space == PDQ_SPACE.name:
+        return ("pdq",)
+    if model.shape is not None and hit.space == model.shape.name:
+        return ("shape",)
+    if model.semantic is not None and hit.space == model.semantic.name:
+        return ("semantic",)
+    view = found.views[hit.query_row]
+    whole = hit.region == 0 and view.box == (0.0, 0.0, 1.0, 1.0)
+    return ("whole", "region") if whole else ("region",)
+
+
+def shortlist(model: ModelSpec, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The best candidates that are worth a look at their local features: those that PDQ has not settled."""
+    open_ones = [one for one in candidates if one.pdq_distance > model.thresholds.pdq_distance]
+    return open_ones[: model.verified]
+
+
+def decide(
     model: ModelSpec,
     found: Look,
-    hits: Iterable[Hit],
+    candidates: Sequence[Candidate],
     twins: Sequence[int],
     *,
-    versions: dict[str, int],
+    versions: Mapping[str, int],
     query_id: int | None = None,
 ) -> list[Link]:
-    """Turns hits into links: at most one for each image, with the surest relation.
+    """Turns candidates into links: at most one for each image, with the surest relation.
 
-    Same bytes are ``exact``. PDQ within its distance in any orientation, a descriptor score of the whole pictures
-    above the copy threshold, or one of a region above the (higher) region threshold are a ``copy``. A score above the
-    semantic threshold, where one is set, is ``semantic``.
+    A candidate is a ``copy`` from the copy confidence on, or where PDQ is within its distance; ``semantic`` from the
+    (lower) semantic confidence on, or where a configured semantic descriptor says so.
 
     Args:
         found: the picture asked about.
-        hits: near vectors of stored pictures.
+        candidates: verified as far as they are going to be.
         twins: stored pictures with the same bytes.
         versions: of the vector tables that were searched; kept as evidence.
         query_id: id of the picture asked about, None if it is not stored.
     Returns:
         Links, best first: relation, then score, then id.
     """
-    by_image: defaultdict[int, list[_Candidate]] = defaultdict(list)
-    for other in twins:
-        by_image[other].append(_Candidate(Relation.EXACT, "sha256", 1.0, 1.0, {"sha256": found.sha256.hex()}))
+    sha256 = {"sha256": found.sha256.hex()}
+    links = [Link(other, Relation.EXACT, "sha256", 1.0, 1.0, sha256) for other in twins]
     me = str(query_id) if query_id is not None else "query"
-    for hit in hits:
-        judge = _judge_pdq if hit.space == PDQ_SPACE.name else _judge_descriptor
-        candidate = judge(model, found, hit, me, versions.get(hit.space))
-        if candidate is not None:
-            by_image[hit.image_id].append(candidate)
-    links = []
-    for other, candidates in by_image.items():
-        candidates.sort(key=lambda one: (_RANK[one.relation], -one.score))
-        best = candidates[0]
-        also = {one.method: round(one.score, 5) for one in reversed(candidates) if one.method != best.method}
-        evidence = best.evidence | ({"also": also} if also else {})
-        links.append(Link(other, best.relation, best.method, round(best.score, 5), best.threshold, evidence))
+    limits = model.thresholds
+    for one in candidates:
+        if one.image_id in twins:
+            continue
+        score = confidence(one.scores, model.fusion)
+        if one.pdq_distance <= limits.pdq_distance:
+            score = max(score, limits.copy_confidence)
+        evidence = _evidence(model, found, one, me) | ({"index_versions": dict(versions)} if versions else {})
+        if score >= limits.copy_confidence:
+            relation, threshold, method = Relation.COPY, limits.copy_confidence, _strongest(model, one)
+        elif score >= limits.semantic_confidence:
+            relation, threshold, method = Relation.SEMANTIC, limits.semantic_confidence, _strongest(model, one)
+        elif one.semantic is not None and limits.semantic_score is not None:
+            relation, threshold, method = Relation.SEMANTIC, limits.semantic_score, "semantic"
+            score = min(1.0, one.semantic.score)
+        else:
+            continue
+        links.append(Link(one.image_id, relation, method, round(score, 5), threshold, evidence))
     return sorted(links, key=lambda link: (_RANK[Relation(link.relation)], -link.score, link.image_id))
 
 
-def _at(version: int | None) -> dict[str, int]:
-    return {} if version is None else {"index_version": version}
+def _strongest(model: ModelSpec, one: Candidate) -> str:
+    """The stage that added most to the confidence; PDQ where it is within its distance."""
+    if one.pdq_distance <= model.thresholds.pdq_distance:
+        return "pdq"
+    parts = {name: getattr(model.fusion, name) * value for name, value in terms(one.scores).items()}
+    return _METHODS[max(parts, key=lambda name: parts[name])]
 
 
-def _judge_pdq(model: ModelSpec, found: Look, hit: Hit, _me: str, version: int | None) -> _Candidate | None:
-    limit = model.thresholds.pdq_distance
-    distance = round((1.0 - hit.score) * PDQ_BITS / 2)
-    if distance > limit:
-        return None
-    evidence = {
-        "distance_bits": distance,
-        "orientation": ORIENTATIONS[hit.query_row],
-        "quality": found.pdq_quality,
-        "descriptor": PDQ_SPACE.name,
-    } | _at(version)
-    return _Candidate(Relation.COPY, "pdq", pdq_score(distance), pdq_score(limit), evidence)
+def _evidence(model: ModelSpec, found: Look, one: Candidate, me: str) -> dict[str, Any]:
+    evidence: dict[str, Any] = {}
+    if one.pdq is not None:
+        evidence["pdq"] = {
+            "distance_bits": int(one.pdq_distance),
+            "orientation": ORIENTATIONS[one.pdq.query_row],
+            "quality": found.pdq_quality,
+        }
+    if one.region is not None:
+        view = found.views[one.region.query_row]
+        evidence["descriptor"] = {
+            "name": model.descriptor_name,
+            "score": round(one.region.score, 4),
+            "view": view.name,
+            "boxes": {me: _rounded(view.box), str(one.image_id): _rounded(one.region.box)},
+        }
+    if one.shape is not None and model.shape is not None:
+        evidence["shape"] = {
+            "name": model.shape.name,
+            "score": round(one.shape.score, 4),
+            "view": found.shape_names[one.shape.query_row],
+        }
+    if one.semantic is not None and model.semantic is not None:
+        evidence["semantic"] = {"name": model.semantic.name, "score": round(one.semantic.score, 4)}
+    if one.alignment is not None:
+        fit = one.alignment
+        evidence["geometry"] = {
+            "inliers": fit.inliers,
+            "matches": fit.matches,
+            "mirrored": fit.mirrored,
+            "overlap": {me: round(fit.query_overlap, 3), str(one.image_id): round(fit.stored_overlap, 3)},
+            "transform": [[round(float(value), 5) for value in row] for row in fit.transform],
+        }
+    return evidence
 
 
-def _judge_descriptor(model: ModelSpec, found: Look, hit: Hit, me: str, version: int | None) -> _Candidate | None:
-    limits = model.thresholds
-    whole = hit.query_row == 0 and hit.region == 0
-    copy = limits.copy_score if whole else limits.region_copy_score
-    score = min(1.0, hit.score)
-    if score >= copy:
-        relation, threshold = Relation.COPY, copy
-    elif limits.semantic_score is not None and score >= limits.semantic_score:
-        relation, threshold = Relation.SEMANTIC, limits.semantic_score
-    else:
-        return None
-    boxes = {
-        me: [round(float(share), 4) for share in found.regions[hit.query_row]],
-        str(hit.image_id): [round(share, 4) for share in hit.box],
-    }
-    evidence = {
-        "view": "whole" if whole else "region",
-        "boxes": boxes,
-        "descriptor": model.descriptor_name,
-    } | _at(version)
-    return _Candidate(relation, "descriptor", score, threshold, evidence)
+def _rounded(box: Sequence[float]) -> list[float]:
+    return [round(float(share), 4) for share in box]

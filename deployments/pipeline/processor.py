@@ -5,20 +5,23 @@ import io
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import PIL.Image
+from numpy.typing import NDArray
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from configs.models import ModelRegistry, ModelSpec
 from configs.settings import Settings
 from deployments.pipeline.look import Look, Networks, look
-from deployments.pipeline.matching import candidates_query, match
+from deployments.pipeline.matching import candidates_query, decide, gather, shortlist
+from deployments.pipeline.verification import Verifier
 from deployments.similarity.reader import Hit, Query
+from deployments.vision.shape import ShapeDescriptor
 from storage import claims as claiming
 from storage import images
-from storage.claims import Claim, FoundObject, Outcome
+from storage.claims import Claim, FoundObject, Link, Outcome
 from storage.errors import NotFound, SafeGuardError, TooLarge, Unavailable, UnsupportedImage
 from storage.objects import ObjectStore
 from storage.vectors import PDQ_SPACE, VectorRows
@@ -55,6 +58,8 @@ class Processor:
     registry: ModelRegistry
     networks: Networks
     index: Index
+    verifier: Verifier
+    shapes: dict[str, ShapeDescriptor]
     _written: set[int] = field(default_factory=set, init=False, repr=False)
     """Images in work whose vectors may be stored already: another claim of them must replace those."""
 
@@ -65,11 +70,25 @@ class Processor:
         return await look(
             self.networks,
             model,
+            self.shapes[model.shape.name] if model.shape else None,
             pictures,
             max_pixels=self.settings.max_pixels,
             long_side=self.settings.decode_long_side,
             judge=judge,
         )
+
+    async def links(
+        self, model: ModelSpec, found: Look, hits: Sequence[Hit], twins: Sequence[int], *, versions: dict[str, int],
+        query_id: int | None,
+    ) -> list[Link]:  # fmt: skip
+        """From the hits of the index to links: gather, verify the best, decide.
+
+        Raises:
+            Unavailable: the object store or the database does not answer.
+        """
+        candidates = gather(model, found, hits)
+        await self.verifier.verify(found, shortlist(model, candidates))
+        return decide(model, found, candidates, twins, versions=versions, query_id=query_id)
 
     async def process(self, held: Sequence[Claim]) -> None:
         """Processes claims of one model and gives each an end: PROCESSED, FAILED or back into the queue.
@@ -140,6 +159,10 @@ class Processor:
 
     async def _finish(self, model: ModelSpec, seen: list[tuple[Claim, Look]], again: bool) -> None:
         self._written.update(claim.image_id for claim, _ in seen)
+        # Before the vectors, so that whoever finds those finds the features too.
+        await asyncio.gather(
+            *(self.verifier.store(claim.s3_path, found.features) for claim, found in seen if found.features is not None)
+        )
         versions = await self.index.add(
             vector_rows(model, [(claim.image_id, found) for claim, found in seen]),
             [claim.image_id for claim, _ in seen if again or claim.attempt > 1],
@@ -152,7 +175,7 @@ class Processor:
         outcomes = []
         for (claim, found), near in zip(seen, hits, strict=True):
             twins = [other for other in same.get(found.sha256, []) if other != claim.image_id]
-            links = match(model, found, near, twins, versions=versions, query_id=claim.image_id)
+            links = await self.links(model, found, near, twins, versions=versions, query_id=claim.image_id)
             objects = [
                 FoundObject(
                     box.label, round(box.score, 4), tuple(round(edge, 1) for edge in box.corners), model.detector_name
@@ -189,20 +212,25 @@ class Processor:
 
 
 def vector_rows(model: ModelSpec, looks: Sequence[tuple[int, Look]]) -> dict[str, VectorRows]:
-    """The rows of some looked-at pictures: PDQ of the picture as it is, and the descriptor of whole and regions."""
+    """The rows of some looked-at pictures: PDQ and shape of the picture as it is, descriptors of its stored views."""
     ids = np.asarray([image_id for image_id, _ in looks], np.int64)
-    lengths = [len(found.regions) for _, found in looks]
-    return {
-        PDQ_SPACE.name: VectorRows(
-            ids,
-            np.zeros(len(ids), np.int16),
-            np.tile(np.asarray([[0, 0, 1, 1]], np.float32), (len(ids), 1)),
-            np.stack([found.pdq[0] for _, found in looks]),
-        ),
+
+    def of_wholes(vectors: list[NDArray[Any]]) -> VectorRows:
+        boxes = np.tile(np.asarray([[0, 0, 1, 1]], np.float32), (len(ids), 1))
+        return VectorRows(ids, np.zeros(len(ids), np.int16), boxes, np.stack(vectors))
+
+    counts = [found.stored for _, found in looks]
+    rows = {
+        PDQ_SPACE.name: of_wholes([found.pdq[0] for _, found in looks]),
         model.descriptor_name: VectorRows(
-            np.repeat(ids, lengths),
-            np.concatenate([np.arange(length, dtype=np.int16) for length in lengths]),
-            np.concatenate([found.regions for _, found in looks]),
-            np.concatenate([found.vectors for _, found in looks]),
+            np.repeat(ids, counts),
+            np.concatenate([np.arange(count, dtype=np.int16) for count in counts]),
+            np.asarray([view.box for _, found in looks for view in found.views[: found.stored]], np.float32),
+            np.concatenate([found.vectors[: found.stored] for _, found in looks]),
         ),
     }
+    if model.shape is not None:
+        rows[model.shape.name] = of_wholes([found.shapes[0] for _, found in looks])
+    if model.semantic is not None:
+        rows[model.semantic.name] = of_wholes([found.semantic[0] for _, found in looks if found.semantic is not None])
+    return rows

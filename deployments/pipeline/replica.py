@@ -11,15 +11,18 @@ from ray.exceptions import RayActorError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from configs.models import ModelSpec, load_models
+from configs.models import DescriptorSpec, ModelSpec, load_models
 from configs.settings import load_settings
 from deployments.detector import DetectCall, Detected
 from deployments.logs import log_to_replica
 from deployments.pipeline.loop import ClaimLoop
 from deployments.pipeline.processor import Processor
 from deployments.pipeline.search import Found, search
+from deployments.pipeline.verification import Verifier
 from deployments.similarity.reader import Hit, Query
+from deployments.vision.factory import build_shapes
 from deployments.vision.interfaces import Box
+from deployments.vision.onnx_networks import limit_opencv_threads
 from storage.database import create_engine
 from storage.errors import Unavailable
 from storage.objects import ObjectStore
@@ -59,10 +62,10 @@ class RemoteNetworks:
             found: Detected = await self._detector.detect.remote(call)
         return found.boxes, found.unsafe
 
-    async def embed(self, model: ModelSpec, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+    async def embed(self, descriptor: DescriptorSpec, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         """See ``Networks.embed``."""
         async with _answered(self._timeout_s, _REFUSALS):
-            return np.asarray(await self._embedder.embed.remote(model.descriptor_name, frames))
+            return np.asarray(await self._embedder.embed.remote(descriptor.name, frames))
 
 
 class RemoteIndex:
@@ -109,13 +112,24 @@ class Pipeline:
     ) -> None:
         log_to_replica()
         self._settings = settings = load_settings()
+        registry = load_models(settings.models_file)
+        limit_opencv_threads()
+        engine, objects = create_engine(settings), ObjectStore(settings)
         self._processor = Processor(
-            create_engine(settings),
-            ObjectStore(settings),
+            engine,
+            objects,
             settings,
-            load_models(settings.models_file),
+            registry,
             RemoteNetworks(embedder, detector, call_timeout_s),
             RemoteIndex(readers, writer, call_timeout_s),
+            Verifier(
+                engine,
+                objects,
+                max_pixels=settings.max_pixels,
+                long_side=settings.decode_long_side,
+                held=settings.features_held,
+            ),
+            build_shapes(registry),
         )
         self._signal = UploadSignal(settings)
         self._loop = ClaimLoop(self._processor, self._signal, batch_size=batch_size, batches=batches)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deployments.pipeline.look import Look
-from deployments.pipeline.matching import candidates_query, match
+from deployments.pipeline.matching import candidates_query
 from deployments.pipeline.processor import Processor
 from storage import images
 
@@ -43,7 +43,8 @@ async def search(
         raise seen
     (hits,) = await processor.index.search([candidates_query(model, seen, exclude=exclude)], None)
     twins = (await images.same_bytes(processor.engine, [seen.sha256])).get(seen.sha256, [])
-    links = match(model, seen, hits, [one for one in twins if one != exclude], versions={}, query_id=exclude)
+    others = [one for one in twins if one != exclude]
+    links = await processor.links(model, seen, hits, others, versions={}, query_id=exclude)
     stored = await images.existing(processor.engine, [link.image_id for link in links])
     return [
         Found(

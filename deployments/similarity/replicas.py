@@ -15,8 +15,8 @@ from storage.vectors import PDQ_SPACE, VectorRows, VectorSpace
 
 def spaces_of(registry: ModelRegistry) -> list[VectorSpace]:
     """The vector tables that the models of a registry use."""
-    names = sorted({registry[name].descriptor_name for name in registry.known()})
-    return [PDQ_SPACE, *(VectorSpace(name, registry.descriptors[name].dim) for name in names)]
+    dims = {name: spec.dim for name, spec in (registry.descriptors | registry.shapes).items()}
+    return [PDQ_SPACE, *(VectorSpace(name, dim) for name, dim in sorted(dims.items()))]
 
 
 class SimilarityReader:

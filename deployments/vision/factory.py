@@ -1,8 +1,9 @@
 """From a line of models.yaml to a network. Torch and transformers are loaded only where a model asks for them."""
 
-from configs.models import DescriptorSpec, DetectorSpec, FilterSpec, NetworkSpec
+from configs.models import DescriptorSpec, DetectorSpec, FilterSpec, ModelRegistry, NetworkSpec
 from configs.settings import Settings
 from deployments.vision.interfaces import ContentFilter, Descriptor, Detector
+from deployments.vision.shape import ShapeDescriptor
 from storage.errors import ConfigurationError
 
 
@@ -49,6 +50,15 @@ def build_filter(spec: FilterSpec, settings: Settings) -> ContentFilter:
 
         return HuggingFaceFilter(spec, settings)
     raise _no_such(spec, "filters")
+
+
+def build_shapes(registry: ModelRegistry) -> dict[str, ShapeDescriptor]:
+    """The shape descriptors that the models of a registry use, by name.
+
+    Raises:
+        ConfigurationError: one cannot be loaded; the message says why.
+    """
+    return {name: ShapeDescriptor(spec) for name, spec in registry.shapes.items()}
 
 
 def _no_such(spec: NetworkSpec, kind: str) -> ConfigurationError:

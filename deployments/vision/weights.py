@@ -21,14 +21,23 @@ def weights_file(spec: NetworkSpec) -> Path:
         path = Path(next(iter(found.submodule_search_locations))) / spec.path
     else:
         path = spec.file
+    return checked_file(path, spec.sha256, spec.name)
+
+
+def checked_file(path: Path, sha256: str | None, name: str) -> Path:
+    """The file itself, once it is known to be there and to be the one meant.
+
+    Raises:
+        ConfigurationError: it is missing, cut short, or another.
+    """
     if not path.is_file():
-        raise ConfigurationError(f"the weights of {spec.name} are missing: {path}")
-    if spec.sha256 is not None:
+        raise ConfigurationError(f"the weights of {name} are missing: {path}")
+    if sha256 is not None:
         with path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        if digest != spec.sha256:
+        if digest != sha256:
             raise ConfigurationError(
-                f"the weights of {spec.name} are damaged or of another version: {path} has SHA-256 {digest}, "
-                f"models.yaml says {spec.sha256}"
+                f"the weights of {name} are damaged or of another version: {path} has SHA-256 {digest}, "
+                f"models.yaml says {sha256}"
             )
     return path

@@ -22,16 +22,17 @@ def test_the_shipped_file() -> None:
     model = registry[registry.default]
     assert registry.known() == ["safeguard-v1"]
     assert model.descriptor.file.is_file() and model.detector.file.is_file()
-    assert all(spec.sha256 for spec in (model.descriptor, model.detector, model.content_filter))
+    assert model.shape is not None and model.shape.file.is_file()
+    assert all(spec.sha256 for spec in (model.descriptor, model.detector, model.content_filter, model.shape))
 
 
 def test_another_descriptor_is_one_line(tmp_path: Path) -> None:
     def change(content) -> None:
-        content["descriptors"]["other@2"] = {**content["descriptors"]["lite0-gem@1"], "dim": 256}
+        content["descriptors"]["other@2"] = {**content["descriptors"]["lite0-copy@1"], "dim": 512}
         content["models"]["safeguard-v1"]["descriptor"] = "other@2"
 
     registry = load_models(changed(tmp_path, change))
-    assert list(registry.descriptors) == ["other@2"] and registry["safeguard-v1"].descriptor.dim == 256
+    assert list(registry.descriptors) == ["other@2"] and registry["safeguard-v1"].descriptor.dim == 512
 
 
 MISTAKES = {
@@ -39,8 +40,16 @@ MISTAKES = {
         descriptor="lite9@1"
     ),
     "must be name@version": lambda c: c["descriptors"].update({"lite0": {}}),
-    "is below copy_score": lambda c: c["models"]["safeguard-v1"]["thresholds"].update(region_copy_score=0.1),
-    "copy_score.*less than or equal to 1": lambda c: c["models"]["safeguard-v1"]["thresholds"].update(copy_score=1.5),
+    "semantic_confidence=0.99 is above copy": lambda c: c["models"]["safeguard-v1"]["thresholds"].update(
+        semantic_confidence=0.99
+    ),
+    "copy_confidence.*less than or equal to 1": lambda c: c["models"]["safeguard-v1"]["thresholds"].update(
+        copy_confidence=1.5
+    ),
+    "fusion.shape.*greater than or equal to 0": lambda c: c["models"]["safeguard-v1"]["fusion"].update(shape=-1),
+    "fusion.inliers: Field required": lambda c: c["models"]["safeguard-v1"]["fusion"].pop("inliers"),
+    "shape: 'shape@9'|'shape@9' is not among shapes": lambda c: c["models"]["safeguard-v1"].update(shape="shape@9"),
+    "semantic_score go together": lambda c: c["models"]["safeguard-v1"].update(semantic="lite0-copy@1"),
     "typo.*Extra inputs": lambda c: c["models"]["safeguard-v1"].update(typo=1),
     "unknown sections: detectorz": lambda c: c.update(detectorz={}),
     "names no model": lambda c: c.update(models={}),

@@ -5,7 +5,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def contrastive(first: Tensor, second: Tensor, *, temperature: float = 0.06, entropy: float = 0.3) -> tuple[Tensor, float]:
+def contrastive(
+    first: Tensor, second: Tensor, *, temperature: float = 0.06, entropy: float = 0.3
+) -> tuple[Tensor, float]:
     """InfoNCE between two views of each picture, all other views in the batch being negatives, plus KoLeo entropy.
 
     Args:

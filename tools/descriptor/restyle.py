@@ -177,7 +177,9 @@ def line_drawing(picture: Picture, rng: Random) -> Picture:
     elif kind < 0.85:  # extended difference of Gaussians (Winnemöller et al. 2012)
         sigma = rng.uniform(0.6, 2)
         content = grey.astype(np.float32) / 255
-        sharp = (1 + 20) * cv2.GaussianBlur(content, (0, 0), sigma) - 20 * cv2.GaussianBlur(content, (0, 0), 1.6 * sigma)
+        sharp = (1 + 20) * cv2.GaussianBlur(content, (0, 0), sigma) - 20 * cv2.GaussianBlur(
+            content, (0, 0), 1.6 * sigma
+        )
         out = clipped(255 * (1 + np.tanh(rng.uniform(4, 20) * (sharp - rng.uniform(0.3, 0.7)))) / 2)
     else:
         kernel = int(rng.choice([9, 11, 15, 21]))

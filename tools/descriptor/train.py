@@ -37,7 +37,10 @@ DECAY = 0.998
 
 
 def make_views(
-    pictures: Pictures, numbers: NDArray[np.int64], side: int, rng: np.random.Generator,
+    pictures: Pictures,
+    numbers: NDArray[np.int64],
+    side: int,
+    rng: np.random.Generator,
     renditions: dict[int, list[Picture]] | None = None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Stored and edited views of some pictures: two uint8[n, side, side, 3].
@@ -192,7 +195,9 @@ def train(options: argparse.Namespace) -> None:
     optimiser = torch.optim.AdamW(learning_rates(network, options.rate), lr=0.0, weight_decay=1e-4)
     if "optimiser" in state:
         optimiser.load_state_dict(state["optimiser"])
-    print(f"validation at step {state['step']}: {validate(network, stored_views, edited_views, device):.4f}", flush=True)
+    print(
+        f"validation at step {state['step']}: {validate(network, stored_views, edited_views, device):.4f}", flush=True
+    )
 
     batches = iter(torch.utils.data.DataLoader(
         PairBatches(out, numbers, neighbours, options.pairs, options.side), batch_size=None,

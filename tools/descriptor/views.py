@@ -82,7 +82,9 @@ def text(picture: Picture, rng: Random) -> Picture:
     out = np.ascontiguousarray(picture).copy()
     height, width = out.shape[:2]
     for _ in range(int(rng.integers(1, 5))):
-        letters = "".join(chr(int(rng.integers(65, 123))) if rng.random() > 0.2 else " " for _ in range(int(rng.integers(4, 19))))
+        letters = "".join(
+            chr(int(rng.integers(65, 123))) if rng.random() > 0.2 else " " for _ in range(int(rng.integers(4, 19)))
+        )
         place = (int(rng.uniform(-0.1, 0.5) * width), int(rng.uniform(0.08, 0.98) * height))
         cv2.putText(
             out, letters, place, int(rng.integers(0, 8)), rng.uniform(0.4, 1.6) * height / 200, _fill(rng),
@@ -103,12 +105,18 @@ def sticker(picture: Picture, rng: Random, other: Picture) -> Picture:
         centre, radius = (left + side // 2, top + side // 2), side // 2
         kind = rng.random()
         if kind < 0.5:
-            cv2.circle(out, centre, radius, (255, int(rng.integers(170, 230)), int(rng.integers(0, 90))), -1, cv2.LINE_AA)
+            cv2.circle(
+                out, centre, radius, (255, int(rng.integers(170, 230)), int(rng.integers(0, 90))), -1, cv2.LINE_AA
+            )
             for eye in (-1, 1):
-                cv2.circle(out, (centre[0] + eye * radius // 3, centre[1] - radius // 4), max(1, radius // 7), (60, 40, 20), -1)
+                cv2.circle(
+                    out, (centre[0] + eye * radius // 3, centre[1] - radius // 4), max(1, radius // 7), (60, 40, 20), -1
+                )
             cv2.ellipse(out, centre, (radius // 2, radius // 2), 0, 20, 160, (60, 40, 20), max(1, radius // 8))
         elif kind < 0.75:
-            cv2.ellipse(out, centre, (radius, max(2, int(radius * rng.uniform(0.4, 1)))), 0, 0, 360, _fill(rng), -1, cv2.LINE_AA)
+            cv2.ellipse(
+                out, centre, (radius, max(2, int(radius * rng.uniform(0.4, 1)))), 0, 0, 360, _fill(rng), -1, cv2.LINE_AA
+            )
         else:
             out[top : top + side, left : left + side] = resized(other, side, side)
     return out
@@ -125,7 +133,9 @@ def padded(picture: Picture, rng: Random) -> Picture:
         shares[2:] = 0
     elif kind < 0.8:
         shares[:] = shares[0] * 0.5
-    top, bottom, left, right = (int(share * side) for share, side in zip(shares, (height, height, width, width), strict=True))
+    top, bottom, left, right = (
+        int(share * side) for share, side in zip(shares, (height, height, width, width), strict=True)
+    )
     out = cv2.copyMakeBorder(picture, top, bottom, left, right, cv2.BORDER_CONSTANT, value=_fill(rng))
     if top > 14 and rng.random() < 0.8:
         out[:top] = text(out[:top], rng)

@@ -11,13 +11,15 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from benchmarks.local import LocalNetworks
-from configs.models import ModelRegistry, ModelSpec, load_models
+from configs.models import DescriptorSpec, ModelRegistry, ModelSpec, load_models
 from configs.settings import Settings
 from deployments.pipeline.processor import Processor
+from deployments.pipeline.verification import Verifier
 from deployments.similarity.reader import Hit, Query, VectorReader
 from deployments.similarity.replicas import spaces_of
 from deployments.similarity.writer import VectorWriter
 from deployments.vision.decoding import probe
+from deployments.vision.factory import build_shapes
 from deployments.vision.interfaces import Box
 from storage import claims
 from storage.claims import Claim
@@ -60,8 +62,8 @@ class Choosy:
             raise self._error
         return await self._inner.detect(model, frames, filter_frames, sizes)
 
-    async def embed(self, model: ModelSpec, frames: NDArray) -> NDArray:
-        return await self._inner.embed(model, frames)
+    async def embed(self, descriptor: DescriptorSpec, frames: NDArray) -> NDArray:
+        return await self._inner.embed(descriptor, frames)
 
 
 @pytest.fixture(scope="session")
@@ -82,7 +84,8 @@ def model(shipped: ModelSpec) -> ModelSpec:
     """The default model under a name, and with vectors, of its own."""
     unique = f"test-{uuid4().hex[:10]}"
     descriptor = shipped.descriptor.model_copy(update={"name": f"{unique}@1"})
-    return shipped.model_copy(update={"name": unique, "descriptor": descriptor})
+    shape = shipped.shape.model_copy(update={"name": f"{unique}-shape@1"}) if shipped.shape else None
+    return shipped.model_copy(update={"name": unique, "descriptor": descriptor, "shape": shape})
 
 
 @pytest_asyncio.fixture
@@ -95,7 +98,8 @@ async def processor(
     writer = VectorWriter(engine, settings, spaces_of(registry), holder="test")
     await writer.start()
     index = LocalIndex(writer, VectorReader(settings, spaces_of(registry)))
-    yield Processor(engine, objects, settings, registry, networks, index)
+    verifier = Verifier(engine, objects, max_pixels=settings.max_pixels, long_side=settings.decode_long_side)
+    yield Processor(engine, objects, settings, registry, networks, index, verifier, build_shapes(registry))
     await writer.close()
     await empty(engine, model.name)
 

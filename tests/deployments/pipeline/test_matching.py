@@ -6,11 +6,14 @@ import pytest
 from configs.models import ModelSpec, load_models
 from configs.settings import Settings
 from deployments.pipeline.look import Look
-from deployments.pipeline.matching import candidates_query, match
+from deployments.pipeline.matching import candidates_query, decide, gather, shortlist
 from deployments.similarity.reader import Hit
+from deployments.vision.geometry import Alignment
+from deployments.vision.views import View, views_of
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 PART = (0.1, 0.2, 0.5, 0.6)
+REGION = (0.2, 0.2, 0.8, 0.8)
 
 
 @pytest.fixture(scope="module")
@@ -20,96 +23,142 @@ def model() -> ModelSpec:
 
 
 def seen(quality: int = 100) -> Look:
-    regions = np.asarray([WHOLE, (0.2, 0.2, 0.8, 0.8)], np.float32)
-    return Look(b"\x01" * 32, np.zeros((8, 32), np.uint8), quality, [], None, regions, np.eye(2, 8, dtype=np.float32))
+    views = views_of([REGION], None)
+    views = sorted(views, key=lambda view: not view.stored)
+    vectors = np.eye(len(views), 256, dtype=np.float32)
+    names = ["upright", "mirrored", "turned 90°", "turned 180°", "turned 270°"]
+    return Look(
+        b"\x01" * 32, np.zeros((8, 32), np.uint8), quality, [], None, views, vectors, names,
+        np.eye(5, 256, dtype=np.float32), None, None, None,
+    )  # fmt: skip
 
 
 def pdq(image: int, distance: int, row: int = 0) -> Hit:
     return Hit("pdq@1", image, row, 0, WHOLE, 1 - 2 * distance / 256)
 
 
-def test_thresholds_decide(model: ModelSpec) -> None:
-    limits, name = model.thresholds, model.descriptor_name
-    hits = [
-        pdq(1, limits.pdq_distance, row=5),
-        pdq(2, limits.pdq_distance + 1),
-        Hit(name, 3, 0, 0, WHOLE, limits.copy_score + 0.001),
-        Hit(name, 4, 0, 0, WHOLE, limits.copy_score - 0.001),
-        Hit(name, 5, 1, 2, PART, limits.region_copy_score + 0.001),
-        Hit(name, 6, 1, 2, PART, limits.region_copy_score - 0.001),
-    ]
-    links = {
-        link.image_id: link for link in match(model, seen(), hits, [7], versions={"pdq@1": 12, name: 34}, query_id=99)
-    }
-    assert set(links) == {1, 3, 5, 7}
-    assert (links[7].relation, links[7].method, links[7].score) == ("exact", "sha256", 1.0)
-    assert links[1].evidence["orientation"] == "mirrored" and links[1].evidence["distance_bits"] == limits.pdq_distance
-    assert links[1].evidence["index_version"] == 12 and links[3].evidence["index_version"] == 34
-    assert links[3].evidence["view"] == "whole" and links[5].evidence["view"] == "region"
-    assert links[5].evidence["boxes"] == {"99": [0.2, 0.2, 0.8, 0.8], "5": [0.1, 0.2, 0.5, 0.6]}
-    assert all(link.score >= link.threshold for link in links.values())
+def whole(model: ModelSpec, image: int, score: float, row: int = 0) -> Hit:
+    return Hit(model.descriptor_name, image, row, 0, WHOLE, score)
 
 
-def test_one_link_a_picture_the_surest_first(model: ModelSpec) -> None:
-    hits = [
-        Hit(model.descriptor_name, 1, 0, 0, WHOLE, 0.99), pdq(1, 4),
-        Hit(model.descriptor_name, 2, 0, 0, WHOLE, 0.95), pdq(3, 0),
-    ]  # fmt: skip
-    links = match(model, seen(), hits, [2], versions={})
-    assert [link.image_id for link in links] == [2, 3, 1]
-    assert links[0].relation == "exact" and links[0].evidence["also"] == {"descriptor": 0.95}
-    assert links[2].method == "descriptor" or links[2].evidence["also"]
+def shape(model: ModelSpec, image: int, score: float, row: int = 0) -> Hit:
+    assert model.shape is not None
+    return Hit(model.shape.name, image, row, 0, WHOLE, score)
 
 
-def test_a_featureless_picture_is_not_asked_for_by_pdq(model: ModelSpec) -> None:
-    assert set(candidates_query(model, seen(0), exclude=None).vectors) == {model.descriptor_name}
+def fit(inliers: int) -> Alignment:
+    return Alignment(inliers, inliers + 5, np.eye(3), 0.9, 0.4, 0.7, mirrored=True)
+
+
+def test_what_is_asked_of_the_index(model: ModelSpec) -> None:
+    assert model.shape is not None
     query = candidates_query(model, seen(), exclude=5)
-    assert set(query.vectors) == {model.descriptor_name, "pdq@1"} and query.exclude == 5
-    assert query.min_scores["pdq@1"] == 1 - 2 * model.thresholds.pdq_distance / 256
+    assert set(query.vectors) == {model.descriptor_name, model.shape.name, "pdq@1"} and query.exclude == 5
+    assert query.min_scores[model.descriptor_name] == model.thresholds.candidate_score
+    assert query.min_scores[model.shape.name] == model.thresholds.candidate_shape
+    assert len(query.vectors[model.descriptor_name]) == len(seen().views)
+    assert "pdq@1" not in candidates_query(model, seen(0), exclude=None).vectors, "a featureless picture has no PDQ"
+    plain = model.model_copy(update={"shape": None})
+    assert set(candidates_query(plain, seen(), exclude=None).vectors) == {model.descriptor_name, "pdq@1"}
 
 
-def test_between_the_thresholds_it_is_semantic_where_that_is_wanted(model: ModelSpec) -> None:
-    limits = model.thresholds
-    wanting = model.model_copy(update={"thresholds": limits.model_copy(update={"semantic_score": 0.6})})
-    name = model.descriptor_name
+def test_hits_become_candidates_the_best_of_each_kind(model: ModelSpec) -> None:
+    turned = next(row for row, view in enumerate(seen().views) if view.turns)
+    region = next(row for row, view in enumerate(seen().views) if view.name == "region")
     hits = [
-        Hit(name, 1, 0, 0, WHOLE, 0.7),
-        Hit(name, 2, 1, 1, PART, limits.copy_score + 0.01),  # enough for whole pictures, not for regions
-        Hit(name, 3, 0, 0, WHOLE, 0.59),
-        Hit(name, 4, 0, 0, WHOLE, 0.9),
-    ]
-    links = match(wanting, seen(), hits, [], versions={})
-    assert [(link.image_id, link.relation) for link in links] == [(4, "copy"), (2, "semantic"), (1, "semantic")]
-    assert [link.threshold for link in links] == [limits.copy_score, 0.6, 0.6]
-    assert [link.image_id for link in match(model, seen(), hits, [], versions={})] == [4]
-    assert candidates_query(wanting, seen(), exclude=None).min_scores[name] == 0.6
-    assert candidates_query(model, seen(), exclude=None).min_scores[name] == limits.copy_score
+        whole(model, 1, 0.6), whole(model, 1, 0.8, turned), Hit(model.descriptor_name, 1, region, 3, PART, 0.9),
+        shape(model, 1, 0.5, 1), pdq(1, 60), pdq(1, 40, 5), whole(model, 2, 0.7),
+    ]  # fmt: skip
+    first, second = gather(model, seen(), hits)
+    assert (first.image_id, second.image_id) == (1, 2)
+    assert first.whole is not None and first.whole.query_row == turned
+    assert first.region is not None and first.region.box == PART
+    assert first.pdq_distance == 40 and first.scores.shape == 0.5
+    assert second.pdq_distance == 128 and second.scores.inliers == 0
 
 
-@pytest.mark.parametrize(("row", "region"), [(0, 1), (1, 0), (1, 1)])
-def test_a_region_on_either_side_needs_the_higher_threshold(model: ModelSpec, row: int, region: int) -> None:
-    limits, name = model.thresholds, model.descriptor_name
-    below = (limits.copy_score + limits.region_copy_score) / 2
-    assert match(model, seen(), [Hit(name, 1, row, region, PART, below)], [], versions={}) == []
-    (link,) = match(model, seen(), [Hit(name, 1, row, region, PART, limits.region_copy_score)], [], versions={})
-    assert (link.threshold, link.evidence["view"]) == (limits.region_copy_score, "region")
-    assert "index_version" not in link.evidence
+def test_a_hit_on_a_part_is_none_on_the_whole(model: ModelSpec) -> None:
+    quarter = next(row for row, view in enumerate(seen().views) if view.name == "quarter")
+    for hit in (Hit(model.descriptor_name, 1, 0, 2, PART, 0.9), whole(model, 1, 0.9, quarter)):
+        (one,) = gather(model, seen(), [hit])
+        assert one.whole is None and one.region == hit
 
 
-def test_evidence_of_a_picture_that_is_not_stored(model: ModelSpec) -> None:
-    hits = [Hit(model.descriptor_name, 8, 1, 1, PART, 1.00002), Hit(model.descriptor_name, 8, 0, 0, WHOLE, 0.93)]
-    (link,) = match(model, seen(), hits, [], versions={})
-    assert link.score == 1.0, "rounding may not lift a score above 1"
-    assert link.evidence["boxes"] == {"query": [0.2, 0.2, 0.8, 0.8], "8": list(PART)}
-    assert "also" not in link.evidence, "the same method twice is one piece of evidence"
+def test_only_the_best_open_candidates_are_verified(model: ModelSpec) -> None:
+    settled = pdq(99, model.thresholds.pdq_distance)
+    hits = [settled, *(whole(model, image, 0.5 + image / 100) for image in range(1, 30))]
+    chosen = shortlist(model, gather(model, seen(), hits))
+    assert [one.image_id for one in chosen] == list(range(29, 29 - model.verified, -1))
 
 
-def test_equal_scores_are_ordered_by_id(model: ModelSpec) -> None:
-    links = match(model, seen(), [pdq(9, 3), pdq(4, 3), pdq(6, 1)], [12, 11], versions={})
-    assert [link.image_id for link in links] == [11, 12, 6, 4, 9]
-    assert match(model, seen(), [], [], versions={}) == []
+def test_relations_by_confidence(model: ModelSpec) -> None:
+    limits = model.thresholds
+    candidates = gather(
+        model, seen(),
+        [pdq(1, limits.pdq_distance), whole(model, 2, 0.6), whole(model, 3, 0.99), shape(model, 3, 0.9),
+         whole(model, 4, 0.46)],
+    )  # fmt: skip
+    next(one for one in candidates if one.image_id == 2).alignment = fit(60)
+    links = {link.image_id: link for link in decide(model, seen(), candidates, [7], versions={"pdq@1": 12}, query_id=9)}
+    assert set(links) == {1, 2, 3, 7}
+    assert (links[7].relation, links[7].method, links[7].score) == ("exact", "sha256", 1.0)
+    assert links[1].relation == links[2].relation == links[3].relation == "copy"
+    assert links[1].method == "pdq" and links[2].method == "geometry"
+    assert all(link.threshold == limits.copy_confidence for image, link in links.items() if image != 7)
+    assert all(link.score >= link.threshold for link in links.values())
+    assert links[2].evidence["index_versions"] == {"pdq@1": 12}
 
 
-def test_the_best_of_several_hits_counts(model: ModelSpec) -> None:
-    (link,) = match(model, seen(), [pdq(1, 20, row=2), pdq(1, 5, row=5), pdq(1, 31)], [], versions={})
-    assert link.evidence["distance_bits"] == 5 and link.score == pytest.approx(1 - 5 / 256, abs=1e-5)
+def test_between_the_thresholds_it_is_semantic(model: ModelSpec) -> None:
+    weak = gather(model, seen(), [whole(model, 1, 0.5)])
+    (one,) = weak
+    at_one = decide(model, seen(), weak, [], versions={})
+    assert at_one == []
+    low = model.thresholds.model_copy(update={"semantic_confidence": 0.0})
+    (link,) = decide(model.model_copy(update={"thresholds": low}), seen(), weak, [], versions={})
+    assert (link.relation, link.threshold) == ("semantic", 0.0) and link.score < low.copy_confidence
+    assert one.alignment is None and "geometry" not in link.evidence
+
+
+def test_a_semantic_descriptor_gives_semantic_matches(model: ModelSpec) -> None:
+    spec = model.descriptor.model_copy(update={"name": "dino@1"})
+    limits = model.thresholds.model_copy(update={"semantic_score": 0.6})
+    wanting = model.model_copy(update={"semantic": spec, "thresholds": limits})
+    found = seen()
+    found = Look(**(vars(found) | {"semantic": np.eye(1, 256, dtype=np.float32)}))
+    assert candidates_query(wanting, found, exclude=None).min_scores["dino@1"] == 0.6
+    (link,) = decide(wanting, found, gather(wanting, found, [Hit("dino@1", 4, 0, 0, WHOLE, 0.71)]), [], versions={})
+    assert (link.relation, link.method, link.score, link.threshold) == ("semantic", "semantic", 0.71, 0.6)
+    assert link.evidence == {"semantic": {"name": "dino@1", "score": 0.71}}
+
+
+def test_evidence(model: ModelSpec) -> None:
+    region = next(row for row, view in enumerate(seen().views) if view.name == "region")
+    hits = [
+        Hit(model.descriptor_name, 8, region, 1, PART, 1.00002), pdq(8, 20, 5), shape(model, 8, 0.7, 1),
+    ]  # fmt: skip
+    candidates = gather(model, seen(), hits)
+    candidates[0].alignment = fit(33)
+    (link,) = decide(model, seen(), candidates, [], versions={})
+    assert link.score <= 1.0
+    assert link.evidence["pdq"] == {"distance_bits": 20, "orientation": "mirrored", "quality": 100}
+    assert link.evidence["descriptor"]["boxes"] == {"query": list(REGION), "8": list(PART)}
+    assert link.evidence["descriptor"]["view"] == "region"
+    assert link.evidence["shape"]["view"] == "mirrored"
+    geometry = link.evidence["geometry"]
+    assert (geometry["inliers"], geometry["mirrored"], geometry["overlap"]) == (33, True, {"query": 0.9, "8": 0.4})
+    assert "index_versions" not in link.evidence
+
+
+def test_the_surest_first_and_equal_ones_by_id(model: ModelSpec) -> None:
+    hits = [pdq(9, 3), pdq(4, 3), pdq(6, 1), whole(model, 12, 0.9)]
+    links = decide(model, seen(), gather(model, seen(), hits), [12, 11], versions={})
+    assert [link.image_id for link in links[:2]] == [11, 12] and links[0].relation == "exact"
+    assert [link.image_id for link in links[2:]] == [6, 4, 9]
+    assert decide(model, seen(), [], [], versions={}) == []
+
+
+def test_views_are_stored_first(model: ModelSpec) -> None:
+    views = seen().views
+    assert seen().stored == 7 and all(view.stored for view in views[:7]) and not any(view.stored for view in views[7:])
+    assert views[0] == View("whole", WHOLE)

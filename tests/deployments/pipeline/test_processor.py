@@ -54,10 +54,11 @@ async def test_copies_are_linked_and_strangers_are_not(processor: Processor, put
     same, mirror, crop = (links[image.id or 0] for image in (twin, mirrored, cropped))
     assert (same.relation, same.method, same.score) == ("exact", "sha256", 1.0)
     assert mirror.relation == crop.relation == "copy"
-    evidence = mirror.evidence | mirror.evidence.get("also", {})
-    assert mirror.method == "pdq" and evidence["orientation"] == "mirrored" and "descriptor" in evidence["also"]
+    assert mirror.method == "pdq" and mirror.evidence["pdq"]["orientation"] == "mirrored"
     assert crop.score >= crop.threshold > 0.5
-    assert set(crop.evidence["boxes"]) == {str(original.id), str(cropped.id)}
+    assert set(crop.evidence["descriptor"]["boxes"]) == {str(original.id), str(cropped.id)}
+    geometry = crop.evidence["geometry"]
+    assert geometry["inliers"] > 30 and sorted(geometry["overlap"].values())[0] == pytest.approx(0.7, abs=0.1)
     assert await images.matches(engine, stranger.id or 0) == []
     labels = [found.label for found in await images.detections(engine, original.id or 0)]
     assert labels == ["person"]
@@ -194,4 +195,4 @@ async def test_a_second_attempt_replaces_the_vectors_of_the_first(
     reader = VectorReader(processor.settings, spaces_of(processor.registry))
     (hits,) = await reader.search([fresh], versions)
     mine = [(hit.space, hit.region) for hit in hits if hit.image_id == image.id]
-    assert len(mine) == len(set(mine)) == 1 + len(seen.regions)
+    assert len(mine) == len(set(mine)) == 1 + seen.stored

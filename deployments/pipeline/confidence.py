@@ -1,0 +1,46 @@
+"""One confidence out of what each stage of the cascade says of a pair of pictures. Pure; knows nothing of Ray."""
+
+import math
+from dataclasses import dataclass
+
+from configs.models import Fusion
+
+PDQ_RANDOM, PDQ_SPAN = 128.0, 97.0
+"""Hamming distance of unrelated pictures, and from there to the recommended limit of 31."""
+INLIERS_BY_CHANCE = 3.0
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the stages found; what was not found or not tried stays at its default.
+
+    Args:
+        pdq_distance: least Hamming distance of 256 bits over the orientations.
+        whole: best descriptor score of the whole query, upright or turned, and the whole stored picture.
+        region: best descriptor score of any two views.
+        shape: best score of the shape descriptor.
+        inliers: local features that agree on one transform.
+    """
+
+    pdq_distance: float = PDQ_RANDOM
+    whole: float = 0.0
+    region: float = 0.0
+    shape: float = 0.0
+    inliers: int = 0
+
+
+def terms(scores: Scores) -> dict[str, float]:
+    """What the weights of ``Fusion`` are multiplied with, by name."""
+    return {
+        "pdq": min(1.0, max(0.0, (PDQ_RANDOM - scores.pdq_distance) / PDQ_SPAN)),
+        "whole": max(0.0, scores.whole),
+        "region": max(0.0, scores.region, scores.whole),
+        "shape": max(0.0, scores.shape),
+        "inliers": math.log1p(max(0.0, scores.inliers - INLIERS_BY_CHANCE)),
+    }
+
+
+def confidence(scores: Scores, fusion: Fusion) -> float:
+    """How likely two pictures are copies, 0 to 1, among candidates as the fit saw them (see ``tools/fit_fusion.py``)."""
+    logit = fusion.bias + sum(getattr(fusion, name) * value for name, value in terms(scores).items())
+    return 1.0 / (1.0 + math.exp(-max(-60.0, min(60.0, logit))))

@@ -1,0 +1,114 @@
+"""Fits the weights with which the cascade makes one confidence of its stages: logistic regression on edited pictures.
+
+    python -m tools.fit_fusion PICTURES [PICTURES ...] [--distractors FOLDER ...] [--per-edit 30] [--seed 5]
+
+Candidates of edited queries, as the cascade gathers and verifies them, are the examples. Half of the references fit and
+the other half measures, then all of them fit; prints the weights for ``fusion`` in models.yaml, and for some confidences
+the precision and recall that they had.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+
+from benchmarks.accuracy.dataset import make_dataset, read_pictures
+from benchmarks.accuracy.metrics import Prediction, measure
+from benchmarks.local import LocalCascade
+from configs.models import Fusion, load_models
+from configs.settings import Settings
+from deployments.pipeline.confidence import Scores, terms
+from deployments.pipeline.look import Look
+
+NAMES = [name for name in Fusion.model_fields if name != "bias"]
+REGULARISATION = 1e-3
+
+
+def fit(examples: NDArray[np.float64], right: NDArray[np.float64]) -> dict[str, float]:
+    """Weights that make examples probable; those of evidence cannot fall below 0.
+
+    Args:
+        examples: [n, terms] as ``deployments.pipeline.confidence.terms`` gives them.
+        right: [n], 1 for a true pair.
+    """
+    scale = examples.std(axis=0) + 1e-6
+    values, labels = torch.from_numpy(examples / scale), torch.from_numpy(right)
+    roots = torch.full((examples.shape[1],), 0.5, dtype=torch.float64, requires_grad=True)
+    bias = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.LBFGS([roots, bias], max_iter=500, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        optimiser.zero_grad()
+        logits = values @ roots**2 + bias
+        total = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels)
+        total = total + REGULARISATION * (roots**4).sum()
+        total.backward()  # type: ignore[no-untyped-call]
+        return total
+
+    optimiser.step(loss)
+    weights = (roots.detach() ** 2).numpy() / scale
+    return {"bias": float(bias), **{name: float(weight) for name, weight in zip(NAMES, weights, strict=True)}}
+
+
+def logits(examples: NDArray[np.float64], weights: dict[str, float]) -> NDArray[np.float64]:
+    """Of examples under some weights."""
+    return np.asarray(examples @ np.asarray([weights[name] for name in NAMES]) + weights["bias"])
+
+
+def main() -> None:
+    """Looks, gathers, fits and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pictures", type=Path, nargs="+")
+    parser.add_argument("--distractors", type=Path, nargs="*", default=[])
+    parser.add_argument("--per-edit", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=5)
+    parser.add_argument("--model", default="safeguard-v1")
+    options = parser.parse_args()
+    settings = Settings()
+    cascade = LocalCascade(load_models(settings.models_file)[options.model], settings)
+    data = make_dataset(
+        [one for folder in options.pictures for one in read_pictures(folder)[0]],
+        [one for folder in options.distractors for one in read_pictures(folder)[0]],
+        seed=options.seed, per_edit=options.per_edit,
+    )  # fmt: skip
+    for start in track(range(0, len(data.stored), 8), "stored pictures"):
+        looks = cascade.look([one.data for one in data.stored[start : start + 8]])
+        cascade.add([(start + place, one) for place, one in enumerate(looks) if isinstance(one, Look)])
+    rows: list[tuple[int, int, Scores]] = []
+    truth: dict[int, int] = {}
+    for number, query in enumerate(track(data.queries(), "queries", total=data.query_count)):
+        (found,) = cascade.look([query.data])
+        if query.stored is not None:
+            truth[number] = query.stored
+        if isinstance(found, Look):
+            rows += [(number, one.image_id, one.scores) for one in cascade.candidates(found)]
+    examples = np.asarray([[terms(scores)[name] for name in NAMES] for _, _, scores in rows])
+    right = np.asarray([float(truth.get(query) == stored) for query, stored, _ in rows])
+    halves = np.asarray([truth.get(query, query) % 2 == 0 for query, _, _ in rows])
+    judged = np.empty(len(rows))
+    for half in (halves, ~halves):
+        judged[~half] = logits(examples[~half], fit(examples[half], right[half]))
+    measured = measure(
+        [Prediction(query, stored, score) for (query, stored, _), score in zip(rows, judged, strict=True)], truth
+    )
+    console = Console(width=110)
+    console.print(
+        f"{len(truth)} queries with a match, {len(rows)} candidates; fitted on one half, measured on the other:"
+    )
+    console.print(measured)
+    sure = 1 / (1 + np.exp(-judged))
+    for level in (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99):
+        above = sure >= level
+        console.print(
+            f"confidence {level:.2f}: precision {right[above].mean():.4f}, recall {right[above].sum() / len(truth):.4f}"
+        )
+    for name, value in fit(examples, right).items():
+        print(f"      {name}: {value:.3f}")
+
+
+if __name__ == "__main__":
+    main()
