@@ -78,4 +78,3 @@ def paint(picture: Picture, style: Picture, *, side: int = SIDE, steps: int = ST
             painted.clamp_(-127 / 128, 1.0)
     pixels = painted.detach()[0].permute(1, 2, 0).mul(128).add(127).clamp(0, 255)
     return Image.fromarray(pixels.round().to(torch.uint8).numpy())
-

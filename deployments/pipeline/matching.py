@@ -139,8 +139,9 @@ def decide(
         if one.image_id in twins:
             continue
         score = confidence(one.scores, model.fusion)
-        if one.pdq_distance <= limits.pdq_distance:
-            score = max(score, limits.copy_confidence)
+        if one.pdq_distance <= limits.pdq_distance > 0:
+            # 1 for the same hash, down to the copy confidence at the limit.
+            score = max(score, 1.0 - (1.0 - limits.copy_confidence) * one.pdq_distance / limits.pdq_distance)
         evidence = _evidence(model, found, one, me) | ({"index_versions": dict(versions)} if versions else {})
         if score >= limits.copy_confidence:
             relation, threshold, method = Relation.COPY, limits.copy_confidence, _strongest(model, one)

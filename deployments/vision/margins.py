@@ -36,11 +36,11 @@ def inner_box(pixels: NDArray[np.uint8]) -> tuple[float, float, float, float] | 
     small = cv2.resize(pixels, (_WORK, _WORK), interpolation=cv2.INTER_AREA).astype(np.int16)
     top, bottom = _depth(small), _depth(small[::-1])
     rows = small[top : _WORK - bottom]
-    if len(rows) < _WORK // 10:
+    if len(rows) < _WORK // 5:
         return None
     across = rows.transpose(1, 0, 2)
     left, right = _depth(across), _depth(across[::-1])
-    if max(top, bottom, left, right) < 3 or _WORK - left - right < _WORK // 10:
+    if max(top, bottom, left, right) < 3 or _WORK - left - right < _WORK // 5:
         return None
     # One line more on each side that has a margin: resizing mixes the colours at its edge.
     x0, x1 = (left + (left > 0)) / _WORK, 1 - (right + (right > 0)) / _WORK

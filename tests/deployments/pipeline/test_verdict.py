@@ -7,8 +7,14 @@ from deployments.pipeline.verdict import Verdict, decide
 from storage.tables import ContentScore
 
 LIMITS = Thresholds(
-    pdq_distance=31, pdq_min_quality=50, candidate_score=0.4, candidate_shape=0.2, copy_confidence=0.8,
-    semantic_confidence=0.3, unsafe_review=0.5, unsafe_block=0.9
+    pdq_distance=31,
+    pdq_min_quality=50,
+    candidate_score=0.4,
+    candidate_shape=0.2,
+    copy_confidence=0.8,
+    semantic_confidence=0.3,
+    unsafe_review=0.5,
+    unsafe_block=0.9,
 )
 
 

@@ -1,0 +1,113 @@
+"""The shape descriptor, views and margins: what changes them and what does not."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from configs.models import ShapeSpec, load_models
+from configs.settings import Settings
+from deployments.vision.margins import inner_box
+from deployments.vision.shape import ShapeDescriptor, oriented_gradients, shape_views
+from deployments.vision.views import WHOLE, cut, frames_of, views_of
+from storage.errors import ConfigurationError
+from tests.service.pictures import photo
+
+NAMES = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg", "camera.png", "motorcycle_left.png")
+
+
+@pytest.fixture(scope="module")
+def spec() -> ShapeSpec:
+    return next(iter(load_models(Settings().models_file).shapes.values()))
+
+
+@pytest.fixture(scope="module")
+def describe(spec: ShapeSpec) -> ShapeDescriptor:
+    return ShapeDescriptor(spec)
+
+
+def pixels(name: str) -> np.ndarray:
+    return np.asarray(photo(name))
+
+
+def drawn(picture: np.ndarray) -> np.ndarray:
+    edges = cv2.Canny(cv2.GaussianBlur(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), (0, 0), 1.5), 60, 140)
+    return np.asarray(cv2.cvtColor(255 - edges, cv2.COLOR_GRAY2RGB))
+
+
+def test_edge_maps_negatives_and_colours_find_their_picture(describe: ShapeDescriptor) -> None:
+    originals = [pixels(name) for name in NAMES]
+    stored = describe(originals)
+    np.testing.assert_allclose(np.linalg.norm(stored, axis=1), 1, atol=1e-5)
+    for edit in (drawn, lambda one: 255 - one, lambda one: one[:, :, ::-1] // 2, lambda one: one[::3, ::3]):
+        scores = describe([np.ascontiguousarray(edit(one)) for one in originals]) @ stored.T
+        assert (scores.argmax(axis=1) == np.arange(len(NAMES))).all()
+        assert np.diag(scores).min() > 0.3
+
+
+def test_strangers_score_near_zero(describe: ShapeDescriptor) -> None:
+    vectors = describe([pixels(name) for name in NAMES])
+    others = (vectors @ vectors.T)[~np.eye(len(NAMES), dtype=bool)]
+    assert np.abs(others).mean() < 0.1 and others.max() < 0.35
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 200), (300, 2)])
+def test_flat_and_tiny_pictures(describe: ShapeDescriptor, size: tuple[int, int]) -> None:
+    flat = np.full((*size, 3), 77, np.uint8)
+    assert not oriented_gradients(flat).any() and not describe([flat]).any()
+
+
+def test_views_of_a_query(describe: ShapeDescriptor) -> None:
+    names, views = shape_views(pixels("coffee.png"), (0.1, 0.1, 0.9, 0.9))
+    assert names == [
+        "upright", "mirrored", "turned 90°", "turned 180°", "turned 270°", "without margins", "without margins, mirrored"
+    ]  # fmt: skip
+    np.testing.assert_array_equal(np.rot90(views[2], -1), views[0])
+    assert len(shape_views(pixels("coffee.png"), None)[0]) == 5
+
+
+def test_files_that_are_no_projection(spec: ShapeSpec, tmp_path: Path) -> None:
+    data = spec.file.read_bytes()
+
+    def loaded(name: str, content: bytes | None, **more: object) -> None:
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+        ShapeDescriptor(spec.model_copy(update={"path": str(tmp_path / name), **more}))
+
+    loaded("good.npz", data)
+    with pytest.raises(ConfigurationError, match="missing"):
+        loaded("none.npz", None)
+    with pytest.raises(ConfigurationError, match="damaged or of another version"):
+        loaded("cut.npz", data[: len(data) // 2])
+    with pytest.raises(ConfigurationError, match="not a shape projection"):
+        loaded("cut.npz", data[: len(data) // 2], sha256=None)
+    with pytest.raises(ConfigurationError, match="not a shape projection"):
+        loaded("text.npz", b"no archive", sha256=None)
+    with pytest.raises(ConfigurationError, match=r"projects \[1536, 256\].*\[1536, 128\]"):
+        loaded("good.npz", data, dim=128)
+
+
+def test_views_and_their_frames() -> None:
+    views = views_of([(0.1, 0.1, 0.5, 0.9)], (0.0, 0.2, 1.0, 0.8))
+    assert views[0] == WHOLE and sum(view.stored for view in views) == 7
+    picture = np.arange(60 * 80 * 3, dtype=np.uint32).reshape(60, 80, 3).astype(np.uint8)
+    frames = list(frames_of(picture, views, 32))
+    assert len(frames) == len(views) and all(frame.shape == (32, 32, 3) for frame in frames)
+    turned = next(place for place, view in enumerate(views) if view.turns == 1)
+    np.testing.assert_array_equal(frames[turned], np.rot90(frames[0]))
+    assert cut(picture, (0.0, 0.0, 0.5, 0.5)).shape == (30, 40, 3)
+    assert cut(picture, (1.0, 1.0, 1.0, 1.0)).shape == (1, 1, 3), "never empty"
+
+
+def test_margins_are_found_and_pictures_kept() -> None:
+    coffee = photo("coffee.png").resize((300, 200))
+    framed = Image.new("RGB", (340, 260), (10, 120, 60))
+    framed.paste(coffee, (20, 30))
+    box = inner_box(np.asarray(framed))
+    assert box is not None
+    np.testing.assert_allclose(box, [20 / 340, 30 / 260, 320 / 340, 230 / 260], atol=0.03)
+    assert inner_box(np.asarray(coffee)) is None
+    assert inner_box(np.full((50, 50, 3), 9, np.uint8)) is None, "nothing would be left"
+    assert inner_box(np.zeros((1, 1, 3), np.uint8)) is None
