@@ -1,4 +1,4 @@
-"""The command line: ``python safeguard.py up | down | status | keys | demo``. Only argument handling; the work is in graphs/."""
+"""The command line: ``python safeguard.py up | down | status | …``. Only argument handling; the work is in graphs/."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -68,6 +68,43 @@ def demo(
     from graphs.service import up as start
 
     run(start(home, say=lambda line: console.print(f"[dim]{line}[/dim]")), output, console)
+
+
+@app.command()
+def calibrate(
+    home: Home = None,
+    model_name: Annotated[str | None, typer.Option(help="default: the default model")] = None,
+    precision: Annotated[float, typer.Option(help="wanted of copies", min=0.5, max=1.0)] = 0.99,
+    semantic_precision: Annotated[float, typer.Option(help="wanted of semantic matches", min=0.5, max=1.0)] = 0.9,
+    pictures: Annotated[int, typer.Option(help="drawn from the corpus at most", min=1, max=20_000)] = 400,
+    queries: Annotated[int, typer.Option(help="edited pictures that are asked for", min=30, max=100_000)] = 540,
+    seed: int = 1,
+    shadow: Annotated[bool, typer.Option("--shadow", help="only count and log what would change")] = False,
+    promote: Annotated[
+        bool, typer.Option("--promote", help="make the shadow thresholds active; measures nothing")
+    ] = False,
+    reset: Annotated[bool, typer.Option("--reset", help="go back to models.yaml; measures nothing")] = False,
+) -> None:
+    """Sets the thresholds for a precision that you name, measured on pictures of your own corpus."""
+    from graphs.calibration import calibrate as run
+    from graphs.calibration import switch
+
+    if promote and reset:
+        raise typer.BadParameter("--promote and --reset exclude each other")
+    if promote or reset:
+        console.print(switch(home, model_name, promote=promote))
+        return
+    with console.status("drawing pictures") as line:
+        rows = run(
+            home, model_name, mode="shadow" if shadow else "active", precision=precision,
+            semantic_precision=semantic_precision, pictures=pictures, queries=queries, seed=seed, progress=line.update,
+        )  # fmt: skip
+    table = Table("relation", "threshold", "precision wanted", "measured", "expected recall", "mode")
+    for row in rows:
+        measured = (f"{row.threshold:.4f}", f"{row.wanted_precision}", f"{row.precision:.4f}", f"{row.recall:.3f}")
+        table.add_row(row.relation, *measured, row.mode)
+    console.print(table)
+    console.print(f"{rows[0].pictures} different pictures, {rows[0].queries} queries; kept for {rows[0].networks}")
 
 
 @keys.command("create")

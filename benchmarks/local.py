@@ -55,8 +55,7 @@ class LocalCascade:
     """
 
     def __init__(self, model: ModelSpec, settings: Settings) -> None:
-        self.model = model
-        self._settings = settings
+        self.model, self.settings = model, settings
         self._networks = LocalNetworks(model, settings)
         self._shape = ShapeDescriptor(model.shape) if model.shape else None
         registry = ModelRegistry({model.name: model}, model.name)
@@ -65,7 +64,7 @@ class LocalCascade:
 
     def look(self, pictures: Sequence[bytes]) -> list[Look | SafeGuardError]:
         """What the pipeline sees in files, without the content filter."""
-        limits = {"max_pixels": self._settings.max_pixels, "long_side": self._settings.decode_long_side}
+        limits = {"max_pixels": self.settings.max_pixels, "long_side": self.settings.decode_long_side}
         return asyncio.run(look(self._networks, self.model, self._shape, pictures, judge=False, **limits))
 
     def add(self, stored: Sequence[tuple[int, Look]]) -> None:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import case, literal, select, union_all
+from sqlalchemy import case, func, literal, select, text, union_all
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from storage.database import reading
@@ -149,6 +150,22 @@ async def existing(engine: AsyncEngine, ids: list[int]) -> dict[int, tuple[str, 
     )
     async with reading(engine) as connection:
         return {row.id: (row.name, row.s3_path) for row in (await connection.execute(statement)).all()}
+
+
+async def sample(engine: AsyncEngine, model_name: str, count: int) -> list[tuple[int, str]]:
+    """Some processed images of a model at random: (id, s3_path). Large tables are sampled by blocks, not read whole."""
+    processed = (col(Image.model_name) == model_name, col(Image.status) == Status.PROCESSED)
+    async with reading(engine) as connection:
+        estimated = await connection.scalar(
+            text("SELECT reltuples::bigint FROM pg_class WHERE oid = 'image'::regclass")
+        )
+        source: Any = Image
+        if int(estimated or 0) > 200 * count:
+            share = min(100.0, 100.0 * 20 * count / int(estimated or 1))
+            source = aliased(Image, Image.__table__.tablesample(func.system(share)))  # type: ignore[attr-defined]
+            processed = (source.model_name == model_name, source.status == Status.PROCESSED)
+        statement = select(source.id, source.s3_path).where(*processed).order_by(func.random()).limit(count)
+        return [(row.id, row.s3_path) for row in (await connection.execute(statement)).all()]
 
 
 async def same_bytes(engine: AsyncEngine, digests: list[bytes]) -> dict[bytes, list[int]]:

@@ -136,6 +136,35 @@ class ImageMatch(SQLModel, table=True):
     created_at: datetime = Field(default=None, sa_column=_timestamp(default_now=True, nullable=False))
 
 
+class Calibration(SQLModel, table=True):
+    """A threshold measured on the user's own pictures. At most one of each mode but ``past`` for a model and relation."""
+
+    __table_args__ = (
+        CheckConstraint("mode IN ('active','shadow','past')", name="calibration_mode_known"),
+        Index(
+            "calibration_current", "model_name", "relation", "mode", unique=True,
+            postgresql_where=text("mode <> 'past'"),
+        ),
+    )  # fmt: skip
+
+    id: int | None = Field(default=None, sa_column=Column(BigInteger, Identity(always=False), primary_key=True))
+    created_at: datetime = Field(default=None, sa_column=_timestamp(default_now=True, nullable=False))
+    model_name: str = Field(sa_column=Column(Text, nullable=False))
+    networks: str = Field(
+        sa_column=Column(Text, nullable=False), description="descriptors it was measured with; void for others"
+    )
+    relation: str = Field(sa_column=Column(Text, nullable=False))
+    mode: str = Field(sa_column=Column(Text, nullable=False), description="active, shadow (only counted) or past")
+    threshold: float
+    wanted_precision: float
+    precision: float = Field(description="measured at the threshold")
+    recall: float = Field(description="expected: measured at the threshold")
+    pictures: int
+    queries: int
+    would_add: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    would_drop: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+
+
 class ApiKey(SQLModel, table=True):
     """A caller's key. Only its SHA-256 is stored: the key itself has 256 random bits, so a slow hash adds nothing."""
 

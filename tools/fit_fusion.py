@@ -25,7 +25,7 @@ from deployments.pipeline.confidence import Scores, terms
 from deployments.pipeline.look import Look
 
 NAMES = [name for name in Fusion.model_fields if name != "bias"]
-REGULARISATION = 1e-3
+REGULARISATION = 1e-5
 
 
 def fit(examples: NDArray[np.float64], right: NDArray[np.float64]) -> dict[str, float]:

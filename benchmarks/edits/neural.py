@@ -72,7 +72,7 @@ def paint(picture: Picture, style: Picture, *, side: int = SIDE, steps: int = ST
         rough = painted.diff(dim=2).abs().mean() + painted.diff(dim=3).abs().mean()
         loss = loss + 0.5 * rough
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimiser.step()
         with torch.no_grad():
             painted.clamp_(-127 / 128, 1.0)

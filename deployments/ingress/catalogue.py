@@ -8,6 +8,8 @@ from deployments.ingress import schemas
 from deployments.ingress.access import Scope
 from deployments.ingress.context import UsesEngine, UsesRegistry
 from deployments.ingress.documents import problems, shown
+from deployments.pipeline.limits import networks_of
+from storage.calibrations import current
 from storage.keys import Principal
 from storage.queues import queues
 
@@ -17,10 +19,28 @@ _EXAMPLE = {
         {
             "name": "copies",
             "description": "semantic copies, people and objects, unsafe content",
-            "descriptor": "lite0-gem@1",
+            "descriptor": "lite0-copy@1",
+            "shape": "shape@1",
             "detector": "nanodet-plus@1",
             "content_filter": "opennsfw@1",
             "default": True,
+            "thresholds": {"copy": 0.5, "semantic": 0.2},
+            "calibrations": [
+                {
+                    "relation": "copy",
+                    "mode": "active",
+                    "valid": True,
+                    "threshold": 0.62,
+                    "wanted_precision": 0.99,
+                    "precision": 0.992,
+                    "recall": 0.95,
+                    "pictures": 400,
+                    "queries": 1100,
+                    "would_add": 0,
+                    "would_drop": 0,
+                    "created_at": "2024-11-01T10:00:00+00:00",
+                }
+            ],
         }
     ],
     "queues": [
@@ -45,6 +65,7 @@ async def models(
     _: Annotated[Principal, Scope("image:read")], engine: UsesEngine, registry: UsesRegistry
 ) -> schemas.Models:
     """A queue that is not `known`, grows and was never polled is most likely a misspelt name."""
+    held = await current(engine)
     return schemas.Models(
         models=[
             schemas.Model(
@@ -54,6 +75,14 @@ async def models(
                 detector=spec.detector_name,
                 content_filter=spec.filter_name,
                 default=name == registry.default,
+                shape=spec.shape.name if spec.shape else None,
+                semantic=spec.semantic.name if spec.semantic else None,
+                thresholds={"copy": spec.thresholds.copy_confidence, "semantic": spec.thresholds.semantic_confidence},
+                calibrations=[
+                    schemas.CalibrationShown(valid=one.networks == networks_of(spec), **one.model_dump())
+                    for one in held
+                    if one.model_name == name
+                ],
             )
             for name, spec in registry.items()
         ],

@@ -29,9 +29,12 @@ _MATCHES = [
         "s3_path": "images/uuid_image2.jpg",
         "kind": "copy",
         "method": "pdq",
-        "score": 0.953,
-        "threshold": 0.878,
-        "evidence": {"distance": 12},
+        "score": 0.92,
+        "threshold": 0.8,
+        "evidence": {
+            "pdq": {"distance_bits": 12, "orientation": "mirrored", "quality": 100},
+            "index_versions": {"pdq@1": 41},
+        },
         "created_at": "2024-11-01T10:05:02+00:00",
     }
 ]

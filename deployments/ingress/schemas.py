@@ -134,10 +134,10 @@ class Match(Shown):
     name: str
     s3_path: str
     kind: Relation = Field(description="exact: same bytes; copy: the same picture edited; semantic: the same subject")
-    method: str = Field(description="sha256, pdq, descriptor or external")
-    score: float = Field(description="0 to 1; 1 is the same")
+    method: str = Field(description="what weighed most: sha256, pdq, descriptor, shape, geometry, semantic or external")
+    score: float = Field(description="0 to 1; confidence of the cascade, 1 is the same")
     threshold: float = Field(description="the score that a match had to reach, on the same scale")
-    evidence: dict[str, Any] = Field(description="view, regions, descriptor and index version, by method")
+    evidence: dict[str, Any] = Field(description="of each stage: distances, scores, views, regions, overlap, versions")
 
 
 class StoredMatch(Match):
@@ -189,6 +189,25 @@ class Moderation(Shown):
     evidence: list[ContentEvidence]
 
 
+class CalibrationShown(Shown):
+    """A threshold that was measured on the user's own pictures by `safeguard calibrate`."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    relation: Literal["copy", "semantic"]
+    mode: Literal["active", "shadow"] = Field(description="shadow: only counted and logged, decides nothing")
+    valid: bool = Field(description="false: measured with other descriptors or weights, and not used")
+    threshold: float
+    wanted_precision: float
+    precision: float = Field(description="measured at the threshold")
+    recall: float = Field(description="expected: measured at the threshold")
+    pictures: int
+    queries: int
+    would_add: int = Field(description="links that a shadow threshold would have added so far")
+    would_drop: int
+    created_at: Moment
+
+
 class Model(Shown):
     """One ``model_name`` that the platform processes by itself."""
 
@@ -198,6 +217,10 @@ class Model(Shown):
     detector: str
     content_filter: str | None
     default: bool
+    shape: str | None
+    semantic: str | None = Field(description="a self-supervised or text-image model, where one is configured")
+    thresholds: dict[str, float] = Field(description="of models.yaml: confidence of each relation")
+    calibrations: list[CalibrationShown] = Field(description="these decide where they are active and valid")
 
 
 class QueueState(Shown):

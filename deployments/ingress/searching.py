@@ -29,10 +29,24 @@ _EXAMPLE = {
             "name": "image2.jpg",
             "s3_path": "images/uuid_image2.jpg",
             "kind": "copy",
-            "method": "pdq",
+            "method": "geometry",
             "score": 0.953,
-            "threshold": 0.878,
-            "evidence": {"distance": 12},
+            "threshold": 0.8,
+            "evidence": {
+                "descriptor": {
+                    "name": "lite0-copy@1",
+                    "score": 0.91,
+                    "view": "quarter",
+                    "boxes": {"query": [0.0, 0.0, 0.5, 0.5], "2": [0.0, 0.0, 1.0, 1.0]},
+                },
+                "geometry": {
+                    "inliers": 57,
+                    "matches": 80,
+                    "mirrored": False,
+                    "overlap": {"query": 0.25, "2": 1.0},
+                    "transform": [[2.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 0.0, 1.0]],
+                },
+            },
         }
     ],
 }

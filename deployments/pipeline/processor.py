@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from configs.models import ModelRegistry, ModelSpec
 from configs.settings import Settings
+from deployments.pipeline.limits import Limits
 from deployments.pipeline.look import Look, Networks, look
 from deployments.pipeline.matching import candidates_query, decide, gather, shortlist
 from deployments.pipeline.verification import Verifier
@@ -59,6 +60,7 @@ class Processor:
     networks: Networks
     index: Index
     verifier: Verifier
+    limits: Limits
     shapes: dict[str, ShapeDescriptor]
     _written: set[int] = field(default_factory=set, init=False, repr=False)
     """Images in work whose vectors may be stored already: another claim of them must replace those."""
@@ -88,7 +90,13 @@ class Processor:
         """
         candidates = gather(model, found, hits)
         await self.verifier.verify(found, shortlist(model, candidates))
-        return decide(model, found, candidates, twins, versions=versions, query_id=query_id)
+        active, shadow = await self.limits.active(model), await self.limits.shadow(model)
+        links = decide(active, found, candidates, twins, versions=versions, query_id=query_id)
+        if shadow is not None and query_id is not None:
+            tried, calibrations = shadow
+            otherwise = decide(tried, found, candidates, twins, versions=versions, query_id=query_id)
+            await self.limits.compare(calibrations, links, otherwise)
+        return links
 
     async def process(self, held: Sequence[Claim]) -> None:
         """Processes claims of one model and gives each an end: PROCESSED, FAILED or back into the queue.

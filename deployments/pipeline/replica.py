@@ -15,6 +15,7 @@ from configs.models import DescriptorSpec, ModelSpec, load_models
 from configs.settings import load_settings
 from deployments.detector import DetectCall, Detected
 from deployments.logs import log_to_replica
+from deployments.pipeline.limits import Limits
 from deployments.pipeline.loop import ClaimLoop
 from deployments.pipeline.processor import Processor
 from deployments.pipeline.search import Found, search
@@ -129,6 +130,7 @@ class Pipeline:
                 long_side=settings.decode_long_side,
                 held=settings.features_held,
             ),
+            Limits(engine),
             build_shapes(registry),
         )
         self._signal = UploadSignal(settings)

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from benchmarks.local import LocalNetworks
 from configs.models import DescriptorSpec, ModelRegistry, ModelSpec, load_models
 from configs.settings import Settings
+from deployments.pipeline.limits import Limits
 from deployments.pipeline.processor import Processor
 from deployments.pipeline.verification import Verifier
 from deployments.similarity.reader import Hit, Query, VectorReader
@@ -99,7 +100,17 @@ async def processor(
     await writer.start()
     index = LocalIndex(writer, VectorReader(settings, spaces_of(registry)))
     verifier = Verifier(engine, objects, max_pixels=settings.max_pixels, long_side=settings.decode_long_side)
-    yield Processor(engine, objects, settings, registry, networks, index, verifier, build_shapes(registry))
+    yield Processor(
+        engine,
+        objects,
+        settings,
+        registry,
+        networks,
+        index,
+        verifier,
+        Limits(engine, fresh_s=0.0),
+        build_shapes(registry),
+    )
     await writer.close()
     await empty(engine, model.name)
 
