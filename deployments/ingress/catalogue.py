@@ -21,6 +21,7 @@ _EXAMPLE = {
             "description": "semantic copies, people and objects, unsafe content",
             "descriptor": "lite0-copy@1",
             "shape": "shape@1",
+            "semantic": "dinov2-small@1",
             "detector": "nanodet-plus@1",
             "content_filter": "opennsfw@1",
             "default": True,
