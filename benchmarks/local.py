@@ -73,15 +73,23 @@ class LocalCascade:
             self._indexes[name].extend(rows)
         self._features |= {image_id: found.features for image_id, found in stored if found.features is not None}
 
-    def candidates(self, found: Look, *, exclude: int | None = None) -> list[Candidate]:
-        """Candidates for a picture, the best of them verified."""
+    def hits(self, found: Look, *, exclude: int | None = None) -> list[Hit]:
+        """What the vector readers would answer."""
         query = candidates_query(self.model, found, exclude=exclude)
-        hits = []
-        for name, vectors in query.vectors.items():
-            near = self._indexes[name].search(vectors, k=query.k, min_score=query.min_scores[name], exclude=exclude)
-            hits += [Hit(name, *row) for row in near]
+        return [
+            Hit(name, *row)
+            for name, vectors in query.vectors.items()
+            for row in self._indexes[name].search(vectors, k=query.k, min_score=query.min_scores[name], exclude=exclude)
+        ]
+
+    def judged(self, found: Look, hits: Sequence[Hit], *, verified: bool = True) -> list[Candidate]:
+        """Candidates out of hits, the best of them verified."""
         candidates = gather(self.model, found, hits)
-        for one in shortlist(self.model, candidates):
+        for one in shortlist(self.model, candidates) if verified else []:
             if one.image_id in self._features:
                 one.alignment = best_alignment(found, self._features[one.image_id])
         return candidates
+
+    def candidates(self, found: Look, *, exclude: int | None = None) -> list[Candidate]:
+        """Candidates for a picture, the best of them verified."""
+        return self.judged(found, self.hits(found, exclude=exclude))

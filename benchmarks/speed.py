@@ -27,6 +27,7 @@ from benchmarks.local import LocalNetworks
 from configs.models import load_models
 from configs.settings import Settings
 from deployments.pipeline.look import look
+from deployments.vision.shape import ShapeDescriptor
 from graphs.service import Running, down, up
 
 BATCH = 16
@@ -37,12 +38,13 @@ def plain_loop(pictures: list[bytes]) -> float:
     settings = Settings(model_threads=os.cpu_count() or 1)
     model = load_models(settings.models_file)[load_models(settings.models_file).default]
     networks = LocalNetworks(model, settings)
+    shape = ShapeDescriptor(model.shape) if model.shape else None
 
     async def run() -> float:
-        await look(networks, model, pictures[:BATCH], max_pixels=10**8, long_side=1024)  # warm
+        await look(networks, model, shape, pictures[:BATCH], max_pixels=10**8, long_side=1024)  # warm
         begun = time.perf_counter()
         for start in range(0, len(pictures), BATCH):
-            await look(networks, model, pictures[start : start + BATCH], max_pixels=10**8, long_side=1024)
+            await look(networks, model, shape, pictures[start : start + BATCH], max_pixels=10**8, long_side=1024)
         return len(pictures) / (time.perf_counter() - begun)
 
     return asyncio.run(run())
@@ -163,9 +165,10 @@ def single_picture(pictures: list[bytes]) -> float:
     registry = load_models(settings.models_file)
     model = registry[registry.default]
     networks = LocalNetworks(model, settings)
+    shape = ShapeDescriptor(model.shape) if model.shape else None
 
     def call(turn: int) -> None:
-        asyncio.run(look(networks, model, [pictures[turn]], max_pixels=10**8, long_side=1024))
+        asyncio.run(look(networks, model, shape, [pictures[turn]], max_pixels=10**8, long_side=1024))
 
     quantiles(call, 5)
     return quantiles(call, 100)[0]

@@ -3,7 +3,7 @@
 import io
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol, Self
@@ -210,7 +210,7 @@ class Service:
 
 def build(name: str, settings: Settings) -> System:
     """A system by the name of ``--systems``."""
-    systems = {
+    systems: dict[str, Callable[[], System]] = {
         "pdq": lambda: Pdq(orientations=False),
         "pdq8": lambda: Pdq(orientations=True),
         "phash": PHash,
@@ -220,5 +220,4 @@ def build(name: str, settings: Settings) -> System:
     }
     if name not in systems:
         raise ValueError(f"no system {name!r}; there are {', '.join(systems)}")
-    made: System = systems[name]()  # type: ignore[operator]
-    return made
+    return systems[name]()
