@@ -57,6 +57,12 @@ class Settings(BaseSettings):
     )
     max_upload_bytes: int = Field(32 * 2**20, ge=1024, description="largest picture file accepted, bytes")
     max_pixels: int = Field(100_000_000, ge=1, description="largest width × height accepted, checked before decoding")
+    exact_search_rows: int = Field(
+        100_000, ge=1, description="vector tables up to so many rows are held in memory and searched exactly"
+    )
+    index_ef: int = Field(300, ge=10, le=10_000, description="candidates that a search of the index keeps")
+    index_refine: int = Field(5, ge=1, le=100, description="times k candidates that are scored with full vectors")
+    index_probes: int = Field(4, ge=1, le=1000, description="partitions of the index that are searched")
     features_held: int = Field(
         1024, ge=0, description="pictures whose local features each pipeline keeps in memory, about 55 KB each"
     )

@@ -165,6 +165,20 @@ class Calibration(SQLModel, table=True):
     would_drop: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
 
 
+class IndexMeasurement(SQLModel, table=True):
+    """The approximate index of one vector table as it was last built, and the recall that it had then."""
+
+    __tablename__ = "index_measurement"
+
+    space: str = Field(sa_column=Column(Text, primary_key=True), description="descriptor name@version")
+    kind: str
+    rows: int = Field(sa_column=Column(BigInteger, nullable=False))
+    build_s: float
+    recall_at_10: float = Field(description="against exact search, over a sample of stored vectors")
+    sample: int
+    measured_at: datetime = Field(default=None, sa_column=_timestamp(default_now=True, nullable=False))
+
+
 class ApiKey(SQLModel, table=True):
     """A caller's key. Only its SHA-256 is stored: the key itself has 256 random bits, so a slow hash adds nothing."""
 

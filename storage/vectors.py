@@ -150,6 +150,11 @@ class VectorTable:
         self.space = space
         self._table = table
 
+    @property
+    def handle(self) -> Any:
+        """The lancedb.AsyncTable, for ``storage.vector_index``."""
+        return self._table
+
     @classmethod
     async def open(cls, connection: Any, space: VectorSpace, *, create: bool) -> "VectorTable | None":
         """Opens the table.

@@ -32,9 +32,13 @@ Answer = list[tuple[int, float]]
 class System(Protocol):
     """Something that finds copies."""
 
-    name: str
-    threshold: float | None
-    """The score from which its makers or we call a pair a copy; None where there is none."""
+    @property
+    def name(self) -> str:
+        """As tables show it."""
+
+    @property
+    def threshold(self) -> float | None:
+        """The score from which its makers or we call a pair a copy; None where there is none."""
 
     def __enter__(self) -> Self: ...
 

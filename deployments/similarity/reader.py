@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from configs.settings import Settings
 from deployments.similarity.index import ExactIndex
 from storage.errors import Unavailable
+from storage.vector_index import KIND, IndexState, SearchEffort, index_state, nearest
 from storage.vectors import VectorSpace, VectorTable, connect
 
 
@@ -48,6 +49,8 @@ class _Followed:
     space: VectorSpace
     index: ExactIndex
     table: VectorTable | None = None
+    approximate: IndexState | None = None
+    """What the table's own index covers, where that is searched and ``index`` is empty."""
     version: int = 0
     seq: int = -1
     read_at: float = 0.0
@@ -55,7 +58,10 @@ class _Followed:
 
 
 class VectorReader:
-    """Holds the vectors of some spaces in memory and searches them exactly.
+    """Searches some spaces: small tables exactly and in memory, large ones through their index on S3.
+
+    A table is large from the setting ``exact_search_rows`` on, once the writer has built its index. What the index does
+    not cover yet is searched exactly. Bit strings are always held in memory, 32 bytes each.
 
     Args:
         settings: where the tables are.
@@ -106,7 +112,9 @@ class VectorReader:
                 held.read_at = time.monotonic()
                 return
         version = await held.table.latest()
-        if version != held.version:
+        if version != held.version and await self._through_index(held):
+            held.version = version
+        elif version != held.version:
             rows, seq = await held.table.read_since(held.seq)
             held.index.extend(rows)
             held.seq = seq
@@ -120,6 +128,14 @@ class VectorReader:
             held.version = version
         held.read_at = time.monotonic()
 
+    async def _through_index(self, held: _Followed) -> bool:
+        assert held.table is not None
+        large = not held.space.binary and await held.table.count() > self._settings.exact_search_rows
+        held.approximate = await index_state(held.table) if large else None
+        if held.approximate is not None and len(held.index):
+            held.index, held.seq = ExactIndex(held.space), -1
+        return held.approximate is not None
+
     async def search(self, queries: list[Query], versions: dict[str, int] | None = None) -> list[list[Hit]]:
         """Hits for each query, at tables no older than ``versions``.
 
@@ -127,26 +143,49 @@ class VectorReader:
             Unavailable: see ``refresh``.
         """
         await self.refresh(versions)
-        return await asyncio.to_thread(lambda: [self._search(query) for query in queries])
+        held = {name: followed for name, followed in self._followed.items() if followed.approximate is None}
+        indexes = {name: followed.index for name, followed in held.items()}
+        found = await asyncio.to_thread(lambda: [_in_memory(indexes, query) for query in queries])
+        for hits, query in zip(found, queries, strict=True):
+            for name in query.vectors.keys() - indexes.keys():
+                hits += await self._on_disk(self._followed[name], query)
+        return found
 
-    def _search(self, query: Query) -> list[Hit]:
-        hits = []
-        for name, vectors in query.vectors.items():
-            found = self._followed[name].index.search(
-                np.asarray(vectors), k=query.k, min_score=query.min_scores[name], exclude=query.exclude
-            )
-            hits += [Hit(name, *row) for row in found]
-        return hits
+    async def _on_disk(self, held: _Followed, query: Query) -> list[Hit]:
+        assert held.table is not None
+        settings, name = self._settings, held.space.name
+        effort = SearchEffort(settings.index_ef, settings.index_refine, settings.index_probes)
+        try:
+            rows = await nearest(
+                held.table, np.asarray(query.vectors[name], np.float32), k=query.k, min_score=query.min_scores[name],
+                exclude=query.exclude, effort=effort,
+            )  # fmt: skip
+        except (OSError, RuntimeError, ValueError) as error:
+            raise Unavailable("the vector tables do not answer") from error
+        return [Hit(name, *row) for row in rows]
 
     def info(self) -> dict[str, Any]:
         """Rows, version and age in seconds of each table as held here."""
         now = time.monotonic()
         return {
             name: {
-                "rows": len(held.index),
+                "rows": held.approximate.indexed + held.approximate.unindexed if held.approximate else len(held.index),
+                "search": KIND if held.approximate else "exact",
+                "unindexed_rows": held.approximate.unindexed if held.approximate else 0,
                 "version": held.version,
                 "age_s": round(now - held.read_at, 3) if held.read_at else None,
                 "exists": held.table is not None,
             }
             for name, held in self._followed.items()
         }
+
+
+def _in_memory(indexes: dict[str, ExactIndex], query: Query) -> list[Hit]:
+    hits = []
+    for name, vectors in query.vectors.items():
+        if name in indexes:
+            found = indexes[name].search(
+                np.asarray(vectors), k=query.k, min_score=query.min_scores[name], exclude=query.exclude
+            )
+            hits += [Hit(name, *row) for row in found]
+    return hits

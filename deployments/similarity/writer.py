@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from configs.settings import Settings
+from deployments.similarity.indexer import Indexer
 from storage.errors import FencedOut, SafeGuardError, Unavailable
 from storage.fence import Fence
 from storage.vectors import VectorRows, VectorSpace, VectorTable, connect
@@ -55,6 +56,7 @@ class VectorWriter:
         self._counter = 0
         self._commits = 0
         self._task: asyncio.Task[None] | None = None
+        self._indexer = Indexer(engine, settings)
         self._closed = False
         self.fenced_out = False
 
@@ -75,6 +77,7 @@ class VectorWriter:
         self._closed = True
         with contextlib.suppress(SafeGuardError):
             await self._enqueue({}, [])  # answered after all that waited before it
+        await self._indexer.close()
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
@@ -156,7 +159,9 @@ class VectorWriter:
 
     async def _tidy(self) -> None:
         self._commits += 1
-        if self._commits % self._optimize_every:
+        for table in self._tables.values():
+            await self._indexer.consider(table)
+        if self._commits % self._optimize_every or self._indexer.busy:
             return
         try:
             async with self._fence.guard():

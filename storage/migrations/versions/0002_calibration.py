@@ -1,4 +1,4 @@
-"""Thresholds measured on the user's own pictures.
+"""Thresholds measured on the user's own pictures; recall of the approximate indexes.
 
 Revision ID: 0002
 Revises: 0001
@@ -37,8 +37,20 @@ def upgrade() -> None:
         "calibration_current", "calibration", ["model_name", "relation", "mode"], unique=True,
         postgresql_where=sa.text("mode <> 'past'"),
     )  # fmt: skip
+    op.create_table(
+        "index_measurement",
+        sa.Column("space", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("rows", sa.BigInteger(), nullable=False),
+        sa.Column("build_s", sa.Float(), nullable=False),
+        sa.Column("recall_at_10", sa.Float(), nullable=False),
+        sa.Column("sample", sa.Integer(), nullable=False),
+        sa.Column("measured_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.PrimaryKeyConstraint("space"),
+    )
 
 
 def downgrade() -> None:
+    op.drop_table("index_measurement")
     op.drop_index("calibration_current", table_name="calibration", postgresql_where=sa.text("mode <> 'past'"))
     op.drop_table("calibration")
