@@ -19,6 +19,7 @@ import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
+from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -51,6 +52,38 @@ def _examples(folder: Path, side: int, count: int, seed: int) -> NDArray[np.floa
         others = [pictures[int(other)] for other in rng.integers(0, len(pictures), 3)]
         frames.append(strong(picture, rng, others, side) if place % 2 else weak(picture, rng, side))
     return np.ascontiguousarray(normalised(torch.from_numpy(np.stack(frames))).numpy())
+
+
+def fold_padding(model: onnx.ModelProto) -> int:
+    """Makes each padding with zeros before a convolution an attribute of the convolution; returns how many there were.
+
+    TensorFlow pads unevenly where the stride is 2; ONNX convolutions can do so themselves, and a node of its own would
+    part the quantised chain: it cost a fifth of the network's time.
+    """
+    held = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    held |= {
+        node.output[0]: numpy_helper.to_array(node.attribute[0].t)
+        for node in model.graph.node
+        if node.op_type == "Constant" and node.attribute[0].name == "value"
+    }
+    readers = {name: node for node in model.graph.node for name in node.input}
+    folded = []
+    for pad in [node for node in model.graph.node if node.op_type == "Pad"]:
+        conv = readers[pad.output[0]]
+        amounts = held.get(pad.input[1])
+        if conv.op_type != "Conv" or amounts is None or len(amounts) != 8 or amounts[[0, 1, 4, 5]].any():
+            continue
+        padding = next(one for one in conv.attribute if one.name == "pads")
+        padding.ints[:] = [old + int(new) for old, new in zip(padding.ints, amounts[[2, 3, 6, 7]], strict=True)]
+        conv.input[0] = pad.input[0]
+        folded.append(pad)
+    for pad in folded:
+        model.graph.node.remove(pad)
+    used = {name for node in model.graph.node for name in node.input}
+    for tensor in [one for one in model.graph.initializer if one.name not in used]:
+        model.graph.initializer.remove(tensor)
+    onnx.checker.check_model(model)
+    return len(folded)
 
 
 def _check(path: Path, frames: NDArray[np.float32], expected: NDArray[np.float32], least: float) -> None:
@@ -104,12 +137,16 @@ def main() -> None:
         opset_version=17,
         dynamo=False,
     )
+    prepared = whole.with_suffix(".prepared.onnx")
+    quant_pre_process(str(whole), str(prepared))
+    simpler = onnx.load(str(prepared))
+    print(f"{fold_padding(simpler)} paddings folded into convolutions")
+    onnx.save(simpler, str(prepared))
     half = options.target.with_suffix(".onnx")
-    onnx.save(halve(onnx.load(str(whole))), str(half))
+    onnx.save(halve(simpler), str(half))
     _check(half, frames, expected, LEAST_COSINE["half"])
 
-    prepared, small = whole.with_suffix(".prepared.onnx"), options.target.with_name(options.target.name + "-int8.onnx")
-    quant_pre_process(str(whole), str(prepared))
+    small = options.target.with_name(options.target.name + "-int8.onnx")
     quantize_static(
         str(prepared),
         str(small),
