@@ -34,7 +34,7 @@ from deployments.vision.interfaces import prepare_square
 from deployments.vision.local_features import LocalFeatures, local_features
 from deployments.vision.margins import inner_box
 from deployments.vision.pdq import pdq_hashes
-from deployments.vision.shape import ShapeDescriptor, shape_views
+from deployments.vision.shape import ShapeDescriptor
 from deployments.vision.views import WHOLE, View, frames_of, views_of
 from storage.vectors import PDQ_SPACE
 
@@ -107,7 +107,7 @@ def milliseconds(model: ModelSpec, settings: Settings, files: list[bytes]) -> di
         return np.stack(list(frames_of(pictures[number], views, side)))
 
     def shapes(number: int) -> object:
-        return shape(shape_views(pictures[number], inner_box(pictures[number]))[1]) if shape else None
+        return shape.query(pictures[number], inner_box(pictures[number])) if shape else None
 
     features = [local_features(picture) for picture in pictures]
     looks = [only_features(one) for one in features]
@@ -120,9 +120,7 @@ def milliseconds(model: ModelSpec, settings: Settings, files: list[bytes]) -> di
         ),
         "detector": clock(lambda n: detector.forward(prepare_square(pictures[n], model.detector.input_size)[None])),
         "shape, all views": clock(shapes),
-        "local features, both sides": clock(
-            lambda n: (local_features(pictures[n]), local_features(np.ascontiguousarray(pictures[n][:, ::-1])))
-        ),
+        "local features": clock(lambda n: local_features(pictures[n])),
         f"geometry of {model.verified} strangers": clock(
             lambda n: [best_alignment(looks[n], features[(n + 1 + k) % len(features)]) for k in range(model.verified)]
         ),
@@ -131,9 +129,9 @@ def milliseconds(model: ModelSpec, settings: Settings, files: list[bytes]) -> di
 
 
 def only_features(features: LocalFeatures) -> Look:
-    """A look that holds local features only, its mirror image taken for itself: alignment costs the same."""
+    """A look that holds local features only: enough for alignments."""
     empty = np.empty((0, 0), np.float32)
-    return Look(b"", np.empty((8, 32), np.uint8), 0, [], None, [], empty, [], empty, None, features, features)
+    return Look(b"", np.empty((8, 32), np.uint8), 0, [], None, [], empty, [], empty, None, features)
 
 
 def main() -> None:

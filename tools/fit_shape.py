@@ -30,7 +30,7 @@ def main() -> None:
     if len(pictures) < 2 * DIM:
         raise SystemExit(f"{len(pictures)} pictures are too few for {DIM} directions: {2 * DIM} at least")
     chosen = np.random.default_rng(0).choice(len(pictures), min(options.count, len(pictures)), replace=False)
-    grids = np.stack([oriented_gradients(pictures[int(number)]) for number in chosen])
+    grids = np.stack([oriented_gradients(pictures[int(number)]).reshape(-1) for number in chosen])
     mean = grids.mean(axis=0)
     variances, directions = np.linalg.eigh(np.cov((grids - mean).T))
     weight = directions[:, ::-1][:, :DIM] / np.sqrt(variances[::-1][:DIM])

@@ -1,5 +1,6 @@
 """References, distractors and queries from any folders of pictures and a seed."""
 
+import hashlib
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -75,6 +76,9 @@ class Dataset:
 
     Those that are not stored lend the backgrounds and styles of edits, and their own edits are the queries without a
     match: what an edit brings into a picture is never itself a stored picture.
+
+    Args:
+        repeats: names of pictures that equal an earlier one and are left out: a query must have one right answer.
     """
 
     stored: list[Stored]
@@ -82,11 +86,12 @@ class Dataset:
     absent: list[Picture]
     seed: int
     per_edit: int
+    repeats: list[str]
 
     @property
     def query_count(self) -> int:
         """Queries that ``queries`` makes."""
-        return len(EDITS) * (self.per_edit + self.per_edit // 3)
+        return len(EDITS) * (min(self.per_edit, len(self.references)) + self.per_edit // 3)
 
     def queries(self) -> Iterator[Query]:
         """For each edit ``per_edit`` queries of references, and a third as many of pictures that are not stored."""
@@ -100,6 +105,23 @@ class Dataset:
                 yield Query(name, None, encoded(edit(self.absent[int(number)], rng, others)))
 
 
+def distinct(pictures: Sequence[tuple[str, Picture]], seen: set[bytes]) -> tuple[list[tuple[str, Picture]], list[str]]:
+    """The first of each set of equal pictures, and the names of the others.
+
+    Args:
+        seen: digests of pictures that came before; grows.
+    """
+    kept, repeats = [], []
+    for name, picture in pictures:
+        key = hashlib.sha256(repr(picture.size).encode() + picture.tobytes()).digest()
+        if key in seen:
+            repeats.append(name)
+        else:
+            seen.add(key)
+            kept.append((name, picture))
+    return kept, repeats
+
+
 def make_dataset(
     pictures: Sequence[tuple[str, Picture]], distractors: Sequence[tuple[str, Picture]], *, seed: int, per_edit: int
 ) -> Dataset:
@@ -109,10 +131,14 @@ def make_dataset(
         pictures: names and pictures that references are drawn from.
         distractors: more pictures that are stored.
     Raises:
-        ValueError: too few pictures.
+        ValueError: too few pictures that differ from each other.
     """
+    seen: set[bytes] = set()
+    pictures, repeats = distinct(pictures, seen)
+    distractors, more_repeats = distinct(distractors, seen)
     if len(pictures) < LEAST:
-        raise ValueError(f"{len(pictures)} pictures are too few: {LEAST} at least")
+        equal = f" ({len(repeats)} more equal others)" if repeats else ""
+        raise ValueError(f"{len(pictures)} pictures are too few: {LEAST} at least{equal}")
     order = np.random.default_rng(seed).permutation(len(pictures))
     first, second = len(order) * 6 // 10, len(order) * 8 // 10
     stored = [pictures[int(number)] for number in order[:second]]
@@ -122,4 +148,5 @@ def make_dataset(
         [pictures[int(number)][1] for number in order[second:]],
         seed,
         per_edit,
+        repeats + more_repeats,
     )

@@ -1,7 +1,8 @@
-"""Tables, the plot by edit and the contact sheet of the worst failures."""
+"""Tables, the plot by edit, the contact sheet of the worst failures and the files of all results."""
 
+import json
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
 
@@ -66,21 +67,42 @@ def tables(results: list[Result], title: str) -> list[Table]:
     return [summary, edits]
 
 
+def save(results: list[Result], queries: list[Query], stored: list[Stored], title: str, folder: Path) -> None:
+    """Writes accuracy.json, the measures of all systems, and answers.jsonl, a line for each query with what they answered."""
+    systems = {
+        one.system: asdict(one.measures) | {"by_edit": one.by_edit, "false_copies": one.false_copies} for one in results
+    }
+    (folder / "accuracy.json").write_text(json.dumps({"title": title, "systems": systems}, indent=1))
+    with (folder / "answers.jsonl").open("w") as file:
+        for place, query in enumerate(queries):
+            right = None if query.stored is None else stored[query.stored].name
+            answers = {
+                one.system: [[stored[number].name, round(score, 6)] for number, score in one.answers[place]]
+                for one in results
+            }
+            file.write(json.dumps({"edit": query.edit, "right": right, "answers": answers}) + "\n")
+
+
 def plot(results: list[Result], path: Path) -> None:
-    """Recall@1 by edit, a line of dots for each system, the edits that the last system finds hardest at the top."""
+    """Recall@1 by edit, a dot for each system and a diamond for the last; the edits that it finds hardest at the top."""
     edits = sorted(results[-1].by_edit, key=lambda edit: -results[-1].by_edit[edit])
-    figure, axes = plt.subplots(figsize=(9, 0.3 * len(edits) + 1.5))
+    height = (0.13 + 0.045 * len(results)) * len(edits)
+    figure, axes = plt.subplots(figsize=(9, height + 1.5))
     for place, one in enumerate(results):
         last = place == len(results) - 1
+        lift = 0.6 * (place / max(1, len(results) - 1) - 0.5)  # else equal ones would hide each other
         axes.plot(
-            [one.by_edit[edit] for edit in edits], range(len(edits)), "o" if last else ".", label=one.system,
-            markersize=9 if last else 7, zorder=3 + last,
+            [one.by_edit[edit] for edit in edits], [row + lift for row in range(len(edits))], "D" if last else ".",
+            label=one.system, markersize=5 if last else 7, zorder=3,
         )  # fmt: skip
     axes.set_yticks(range(len(edits)), edits)
     axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(-0.7, len(edits) - 0.3)
     axes.set_xlabel("recall@1")
-    axes.grid(True, alpha=0.3)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2, fontsize=8, frameon=False)
+    axes.grid(True, axis="x", alpha=0.3)
+    for row in range(0, len(edits), 2):
+        axes.axhspan(row - 0.5, row + 0.5, color="#f2f2f2", zorder=0)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.5 / height), ncols=2, fontsize=8, frameon=False)
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)

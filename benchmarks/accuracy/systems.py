@@ -2,6 +2,7 @@
 
 import io
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.accuracy.dataset import Query, Stored
+from benchmarks.accuracy.fastdup import Fastdup
 from benchmarks.client import Client
 from benchmarks.local import LocalCascade
 from configs.models import load_models
@@ -212,12 +214,19 @@ class Service:
             return list(pool.map(search, queries))
 
 
-def build(name: str, settings: Settings) -> System:
-    """A system by the name of ``--systems``."""
+def build(name: str, settings: Settings, *, fastdup_python: Path | None = None) -> System:
+    """A system by the name of ``--systems``.
+
+    Args:
+        fastdup_python: interpreter that has fastdup; this one where None.
+    Raises:
+        ValueError: there is no such system, or what it needs is not installed.
+    """
     systems: dict[str, Callable[[], System]] = {
         "pdq": lambda: Pdq(orientations=False),
         "pdq8": lambda: Pdq(orientations=True),
         "phash": PHash,
+        "fastdup": lambda: Fastdup(fastdup_python or Path(sys.executable), KEPT),
         "descriptor": lambda: DescriptorAlone(settings),
         "cascade": lambda: Cascade(settings),
         "service": lambda: Service(settings),

@@ -73,6 +73,7 @@ def screenshot(picture: Picture, rng: Random, _others: Others) -> Picture:
     ground, ink, faint = ("#15202b", "#e8e8e8", "#38444d") if dark else ("#ffffff", "#14171a", "#dfe5ea")
     width = 480
     inside = width - 40
+    picture = picture.crop((0, 0, picture.width, min(picture.height, 4 * picture.width)))  # as feeds cut tall ones
     shown = picture.resize((inside, max(8, round(picture.height * inside / picture.width))))
     share = rng.uniform(0.35, 0.55)
     height = max(round(shown.width * shown.height / share / width), shown.height + 150)

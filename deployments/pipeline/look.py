@@ -15,7 +15,7 @@ from deployments.vision.interfaces import Box, prepare_square
 from deployments.vision.local_features import LocalFeatures, local_features
 from deployments.vision.margins import inner_box
 from deployments.vision.pdq import pdq_hashes
-from deployments.vision.shape import ShapeDescriptor, shape_views
+from deployments.vision.shape import ShapeDescriptor
 from deployments.vision.views import WHOLE, BoxShares, View, frames_of, views_of
 from storage.errors import SafeGuardError
 
@@ -36,7 +36,6 @@ class Look:
         shapes: float32[s, dim], one for each name.
         semantic: float32[1, dim] of the whole picture by the semantic descriptor, where the model has one.
         features: local features; None where candidates are not verified.
-        mirrored_features: those of the mirror image.
     """
 
     sha256: bytes
@@ -50,7 +49,6 @@ class Look:
     shapes: NDArray[np.float32]
     semantic: NDArray[np.float32] | None
     features: LocalFeatures | None
-    mirrored_features: LocalFeatures | None
 
     @property
     def stored(self) -> int:
@@ -86,7 +84,6 @@ class _Prepared:
     shape_names: list[str]
     shapes: NDArray[np.float32]
     features: LocalFeatures | None
-    mirrored_features: LocalFeatures | None
 
 
 def _prepare(
@@ -102,15 +99,11 @@ def _prepare(
     names: list[str] = []
     shapes = np.empty((0, 0), np.float32)
     if shape is not None:
-        names, views = shape_views(pixels, inner)
-        shapes = shape(views)
-    features = mirrored = None
-    if model.verified:
-        features = local_features(pixels)
-        mirrored = local_features(np.ascontiguousarray(pixels[:, ::-1]))
+        names, shapes = shape.query(pixels, inner)
+    features = local_features(pixels) if model.verified else None
     size = (image.width, image.height)
     digest = hashlib.sha256(data).digest()
-    return _Prepared(digest, pixels, size, hashes, quality, frames, inner, names, shapes, features, mirrored)
+    return _Prepared(digest, pixels, size, hashes, quality, frames, inner, names, shapes, features)
 
 
 def choose_regions(boxes: Sequence[Box], size: tuple[int, int], *, most: int, min_share: float) -> list[BoxShares]:
@@ -229,5 +222,5 @@ def _joined(
     order = sorted(range(len(views)), key=lambda place: not views[place].stored)
     return Look(
         item.sha256, item.pdq, item.pdq_quality, boxes, unsafe, [views[place] for place in order], vectors[order],
-        item.shape_names, item.shapes, semantic, item.features, item.mirrored_features,
+        item.shape_names, item.shapes, semantic, item.features,
     )  # fmt: skip

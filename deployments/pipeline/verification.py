@@ -105,8 +105,8 @@ def best_alignment(found: Look, stored: LocalFeatures) -> Alignment | None:
     if found.features is None:
         return None
     upright = align(found.features, stored)
-    if found.mirrored_features is None or (upright is not None and upright.inliers >= _ENOUGH):
+    if upright is not None and upright.inliers >= _ENOUGH:
         return upright
-    mirrored = align(found.mirrored_features, stored, mirrored=True)
+    mirrored = align(found.features.mirrored(), stored, mirrored=True)
     fits = [fit for fit in (upright, mirrored) if fit is not None]
     return max(fits, key=lambda fit: fit.inliers, default=None)

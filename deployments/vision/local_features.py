@@ -33,6 +33,18 @@ class LocalFeatures:
     def __len__(self) -> int:
         return len(self.points)
 
+    def mirrored(self) -> "LocalFeatures":
+        """Those of the mirror image, without extracting anything.
+
+        A descriptor has 4 × 4 cells of 8 directions, turned to the point's own direction: in a mirror image the rows of
+        cells across that direction change places, and every direction turns the other way round.
+        """
+        cells = self.descriptors.reshape(-1, 4, 4, 8)[:, ::-1][..., -np.arange(8) % 8]
+        points = np.stack([self.size[0] - 1 - self.points[:, 0], self.points[:, 1]], axis=1)
+        return LocalFeatures(
+            np.asarray(np.clip(points, 0, 1023), np.float32), np.ascontiguousarray(cells.reshape(-1, 128)), self.size
+        )
+
     def to_bytes(self) -> bytes:
         """132 bytes a point and a header of 10."""
         header = _HEADER.pack(_MAGIC, VERSION, *self.size)

@@ -1,13 +1,16 @@
 """The accuracy benchmark: measures against examples worked by hand, the split, edits that never fail."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.accuracy.dataset import encoded, make_dataset, read_pictures
+from benchmarks.accuracy.dataset import LEAST, Query, Stored, encoded, make_dataset, read_pictures
+from benchmarks.accuracy.fastdup import Fastdup, read_features
 from benchmarks.accuracy.metrics import Prediction, found_first, measure
+from benchmarks.accuracy.report import evaluate, failures, plot, save
 from benchmarks.accuracy.systems import build, service_score
 from benchmarks.edits import EDITS, EVERYDAY
 from configs.settings import Settings
@@ -37,6 +40,25 @@ def test_ties_do_not_flatter() -> None:
     assert measure(right_first, {0: 1}).average_precision == measure(right_first[::-1], {0: 1}).average_precision == 0.5
 
 
+def test_recall_at_a_precision_is_the_best_of_all_thresholds() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        truth = {query: int(rng.integers(5)) for query in range(8)}
+        pairs = [(query, stored) for query in range(11) for stored in range(5) if rng.random() < 0.6]
+        scores = [
+            float(rng.integers(5) + 3 * (truth.get(query) == stored)) for query, stored in pairs
+        ]  # many are equal
+        said = [Prediction(*pair, score) for pair, score in zip(pairs, scores, strict=True)]
+        best = {0.9: 0.0, 0.99: 0.0}
+        for threshold in set(scores):
+            kept = [truth.get(one.query) == one.stored for one in said if one.score >= threshold]
+            for least in best:
+                if sum(kept) / len(kept) >= least:
+                    best[least] = max(best[least], sum(kept) / len(truth))
+        found = measure(said, truth)
+        assert (found.recall_p90, found.recall_p99) == pytest.approx((best[0.9], best[0.99]))
+
+
 def test_nothing_predicted_and_nothing_to_find() -> None:
     assert measure([], {0: 1}).average_precision == 0
     with pytest.raises(ValueError, match="no query has a match"):
@@ -61,6 +83,15 @@ def test_the_split_keeps_strangers_out_of_what_is_stored() -> None:
         make_dataset(pictures[:19], [], seed=3, per_edit=3)
 
 
+def test_equal_pictures_are_stored_once() -> None:
+    pictures = [(f"{number}.png", noise(number)) for number in range(LEAST)]
+    data = make_dataset([*pictures, ("again.png", noise(0))], [("far.png", noise(1))], seed=3, per_edit=60)
+    assert data.repeats == ["again.png", "far.png"] and len(data.stored) == LEAST * 8 // 10
+    assert data.query_count == len(EDITS) * (LEAST * 6 // 10 + 20)
+    with pytest.raises(ValueError, match=r"1 pictures are too few: 20 at least \(29 more equal others\)"):
+        make_dataset([("same.png", noise(0))] * 30, [], seed=3, per_edit=3)
+
+
 def test_broken_files_are_named_and_a_missing_folder_refused(tmp_path: Path) -> None:
     noise(1).save(tmp_path / "good.png")
     (tmp_path / "bad.jpg").write_bytes(b"no picture")
@@ -78,8 +109,10 @@ def test_every_edit_gives_the_same_for_the_same_seed_and_never_fails(name: str) 
     first, second = (EDITS[name](coffee, np.random.default_rng(4), others) for _ in range(2))
     assert first.mode == "RGB" and first.tobytes() == second.tobytes()
     assert first.tobytes() != coffee.tobytes()
-    for odd in (noise(1, (1, 1)), noise(2, (3, 90)), Image.new("RGB", (64, 64), (9, 9, 9))):
-        assert EDITS[name](odd, np.random.default_rng(1), others).mode == "RGB"
+    odd = [noise(1, (1, 1)), noise(1, (16, 16)), noise(2, (3, 90)), noise(3, (1, 512)), noise(4, (512, 5))]
+    for one in [*odd, Image.new("RGB", (64, 64), (9, 9, 9)), Image.new("RGB", (64, 64))]:
+        edited = EDITS[name](one, np.random.default_rng(1), others)
+        assert edited.mode == "RGB" and len(encoded(edited)) > 100
 
 
 def test_the_everyday_edits() -> None:
@@ -95,6 +128,37 @@ def test_systems_by_name() -> None:
         assert answer[0][0] == 1 and answer[0][1] > (system.threshold or 0) > answer[1][1]
     with pytest.raises(ValueError, match="no system 'x'"):
         build("x", Settings())
+
+
+def test_what_is_written(tmp_path: Path) -> None:
+    stored = [Stored(f"{number}.jpg", encoded(noise(number))) for number in range(3)]
+    queries = [
+        Query("blur", 1, stored[1].data),
+        Query("blur", 2, stored[2].data),
+        Query("mirror", None, stored[0].data),
+    ]
+    result = evaluate("one", 0.5, queries, [[(1, 0.9), (0, 0.2)], [(0, 0.8)], [(2, 0.6)]])
+    assert result.by_edit == {"blur": 0.5} and result.false_copies == 1.0
+    save([result], queries, stored, "a title", tmp_path)
+    measures = json.loads((tmp_path / "accuracy.json").read_text())["systems"]["one"]
+    assert measures["recall_at_1"] == 0.5 and measures["average_precision"] == 0.5
+    lines = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
+    assert lines[1] == {"edit": "blur", "right": "2.jpg", "answers": {"one": [["0.jpg", 0.8]]}}
+    assert lines[2]["right"] is None
+    plot([result, result], tmp_path / "plot.png")
+    assert failures(result, queries, stored, tmp_path / "failures.png") == 1
+    assert all(np.asarray(Image.open(tmp_path / name)).std() > 1 for name in ("plot.png", "failures.png"))
+
+
+def test_fastdup_elsewhere_or_not_at_all(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"fastdup is not installed in .*python"):
+        Fastdup(tmp_path / "python", 10)
+    values = np.random.default_rng(1).normal(size=(2, 576)).astype("<f4")
+    values.tofile(tmp_path / "atrain_features.dat")
+    (tmp_path / "atrain_features.dat.csv").write_text("index,filename\n0,/a/5.jpg\n1,/a/2.jpg\n")
+    features = read_features(tmp_path)
+    assert list(features) == ["5.jpg", "2.jpg"]
+    assert features["2.jpg"] == pytest.approx(values[1] / np.linalg.norm(values[1]))
 
 
 def test_relations_on_one_scale() -> None:

@@ -51,7 +51,7 @@ async def test_a_broken_picture_fails_alone(networks: LocalNetworks, shipped: Mo
     assert names == ["whole", *["part"] * 5, "region", "turned 90°", "turned 180°", "turned 270°", *["quarter"] * 4]
     assert good.stored == 7 and good.vectors.shape == (len(names), shipped.descriptor.dim)
     assert good.shape_names[0] == "upright" and good.shapes.shape == (len(good.shape_names), 256)
-    assert good.features is not None and good.mirrored_features is not None and len(good.features) > 100
+    assert good.features is not None and len(good.features) > 100
     np.testing.assert_allclose(np.linalg.norm(good.vectors, axis=1), 1, atol=1e-4)
     assert good.pdq.shape == (8, 32) and good.pdq_quality >= 50
 
@@ -96,7 +96,7 @@ async def test_a_picture_without_views_shape_and_verification(networks: LocalNet
     (found,) = await look(networks, plain, None, [jpeg(photo("coffee.png"))], **LIMITS)
     assert isinstance(found, Look) and [view.name for view in found.views] == ["whole"]
     assert found.vectors.shape == (1, plain.descriptor.dim)
-    assert found.shapes.size == 0 and found.features is None and found.mirrored_features is None
+    assert found.shapes.size == 0 and found.features is None
 
 
 async def test_a_bordered_picture_is_also_seen_without_its_border(networks: LocalNetworks, shipped: ModelSpec) -> None:

@@ -29,7 +29,7 @@ def seen(quality: int = 100) -> Look:
     names = ["upright", "mirrored", "turned 90°", "turned 180°", "turned 270°"]
     return Look(
         b"\x01" * 32, np.zeros((8, 32), np.uint8), quality, [], None, views, vectors, names,
-        np.eye(5, 256, dtype=np.float32), None, None, None,
+        np.eye(5, 256, dtype=np.float32), None, None,
     )  # fmt: skip
 
 

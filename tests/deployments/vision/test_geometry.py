@@ -51,8 +51,21 @@ def test_a_mirror_image_fits_only_mirrored(astronaut: Image.Image) -> None:
     mirrored = ImageOps.mirror(astronaut)
     plain = align(features(mirrored), features(astronaut))
     assert plain is None or plain.inliers < 10
-    fit = align(features(ImageOps.mirror(mirrored)), features(astronaut), mirrored=True)
+    fit = align(features(mirrored).mirrored(), features(astronaut), mirrored=True)
     assert fit is not None and fit.mirrored and fit.inliers > 150
+
+
+def test_mirrored_features_are_those_of_the_mirror_image(astronaut: Image.Image) -> None:
+    derived, extracted = features(astronaut).mirrored(), features(ImageOps.mirror(astronaut))
+    distances = np.linalg.norm(derived.points[:, None] - extracted.points[None], axis=2)
+    near = distances.min(axis=1) < 1.5
+    assert near.mean() > 0.8
+    best = extracted.descriptors[distances.argmin(axis=1)][near].astype(float)
+    own = derived.descriptors[near].astype(float)
+    alike = (own * best).sum(1) / np.linalg.norm(own, axis=1) / np.linalg.norm(best, axis=1)
+    assert np.median(alike) > 0.97
+    again = derived.mirrored()
+    np.testing.assert_array_equal(again.descriptors, features(astronaut).descriptors)
 
 
 def test_strangers_do_not_fit() -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 from configs.models import ShapeSpec, load_models
 from configs.settings import Settings
 from deployments.vision.margins import inner_box
-from deployments.vision.shape import ShapeDescriptor, oriented_gradients, shape_views
+from deployments.vision.shape import ShapeDescriptor, mirrored, oriented_gradients, turned
 from deployments.vision.views import WHOLE, cut, frames_of, views_of
 from storage.errors import ConfigurationError
 from tests.service.pictures import photo
@@ -32,6 +32,10 @@ def pixels(name: str) -> np.ndarray:
     return np.asarray(photo(name))
 
 
+def vectors(describe: ShapeDescriptor, pictures: list[np.ndarray]) -> np.ndarray:
+    return describe.project([oriented_gradients(one) for one in pictures])
+
+
 def drawn(picture: np.ndarray) -> np.ndarray:
     edges = cv2.Canny(cv2.GaussianBlur(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), (0, 0), 1.5), 60, 140)
     return np.asarray(cv2.cvtColor(255 - edges, cv2.COLOR_GRAY2RGB))
@@ -39,33 +43,43 @@ def drawn(picture: np.ndarray) -> np.ndarray:
 
 def test_edge_maps_negatives_and_colours_find_their_picture(describe: ShapeDescriptor) -> None:
     originals = [pixels(name) for name in NAMES]
-    stored = describe(originals)
+    stored = vectors(describe, originals)
     np.testing.assert_allclose(np.linalg.norm(stored, axis=1), 1, atol=1e-5)
     for edit in (drawn, lambda one: 255 - one, lambda one: one[:, :, ::-1] // 2, lambda one: one[::3, ::3]):
-        scores = describe([np.ascontiguousarray(edit(one)) for one in originals]) @ stored.T
+        scores = vectors(describe, [np.ascontiguousarray(edit(one)) for one in originals]) @ stored.T
         assert (scores.argmax(axis=1) == np.arange(len(NAMES))).all()
         assert np.diag(scores).min() > 0.3
 
 
 def test_strangers_score_near_zero(describe: ShapeDescriptor) -> None:
-    vectors = describe([pixels(name) for name in NAMES])
-    others = (vectors @ vectors.T)[~np.eye(len(NAMES), dtype=bool)]
+    held = vectors(describe, [pixels(name) for name in NAMES])
+    others = (held @ held.T)[~np.eye(len(NAMES), dtype=bool)]
     assert np.abs(others).mean() < 0.1 and others.max() < 0.35
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 200), (300, 2)])
 def test_flat_and_tiny_pictures(describe: ShapeDescriptor, size: tuple[int, int]) -> None:
     flat = np.full((*size, 3), 77, np.uint8)
-    assert not oriented_gradients(flat).any() and not describe([flat]).any()
+    assert not oriented_gradients(flat).any() and not vectors(describe, [flat]).any()
 
 
 def test_views_of_a_query(describe: ShapeDescriptor) -> None:
-    names, views = shape_views(pixels("coffee.png"), (0.1, 0.1, 0.9, 0.9))
+    picture = pixels("coffee.png")
+    names, found = describe.query(picture, (0.1, 0.1, 0.9, 0.9))
     assert names == [
         "upright", "mirrored", "turned 90°", "turned 180°", "turned 270°", "without margins", "without margins, mirrored"
     ]  # fmt: skip
-    np.testing.assert_array_equal(np.rot90(views[2], -1), views[0])
-    assert len(shape_views(pixels("coffee.png"), None)[0]) == 5
+    seen = [picture, picture[:, ::-1], *(np.rot90(picture, turns) for turns in (1, 2, 3))]
+    direct = vectors(describe, [np.ascontiguousarray(one) for one in seen])
+    assert ((found[:5] * direct).sum(axis=1) > 0.98).all(), "mirrored and turned without looking again"
+    assert len(describe.query(picture, None)[0]) == 5
+
+
+def test_mirrored_and_turned_grids() -> None:
+    grid = oriented_gradients(pixels("rocket.jpg"))
+    np.testing.assert_array_equal(mirrored(mirrored(grid)), grid)
+    np.testing.assert_array_equal(turned(turned(grid, 1), 3), grid)
+    np.testing.assert_array_equal(turned(turned(grid, 1), 1), turned(grid, 2))
 
 
 def test_files_that_are_no_projection(spec: ShapeSpec, tmp_path: Path) -> None:
