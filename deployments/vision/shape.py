@@ -35,14 +35,13 @@ def oriented_gradients(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     across, down = cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1)
     strength = cv2.magnitude(across, down)
     strength /= cv2.GaussianBlur(strength, (0, 0), _NEIGHBOURHOOD) + _FLOOR
-    angle = 2 * np.arctan2(down, across)
-    layers = np.stack(
-        [
-            np.maximum(0, np.cos(angle - 2 * np.pi * direction / DIRECTIONS)) ** 2 * strength
-            for direction in range(DIRECTIONS)
-        ],
-        axis=2,
-    ).astype(np.float32)
+    # Cosine and sine of twice the angle: directions have no sign.
+    square = across * across + down * down + np.float32(1e-12)
+    cosine, sine = (across * across - down * down) / square, 2 * across * down / square
+    layers = np.empty((WORK, WORK, DIRECTIONS), np.float32)
+    for direction, angle in enumerate(2 * np.pi * np.arange(DIRECTIONS) / DIRECTIONS):
+        facing = np.maximum(0, cosine * np.float32(np.cos(angle)) + sine * np.float32(np.sin(angle)))
+        layers[:, :, direction] = facing * facing * strength
     grid = cv2.resize(cv2.GaussianBlur(layers, (0, 0), _COARSE), (GRID, GRID), interpolation=cv2.INTER_AREA)
     centred = grid - grid.mean(axis=(0, 1))
     length = float(np.linalg.norm(centred))
