@@ -94,6 +94,7 @@ class Fusion(_Part):
     region: float = Field(ge=0)
     shape: float = Field(ge=0)
     inliers: float = Field(ge=0)
+    coverage: float = Field(ge=0)
 
 
 class Thresholds(_Part):

@@ -1,10 +1,11 @@
 """Fits the weights with which the cascade makes one confidence of its stages: logistic regression on edited pictures.
 
-    python -m tools.fit_fusion PICTURES [PICTURES ...] [--distractors FOLDER ...] [--per-edit 30] [--seed 5]
+    python -m tools.fit_fusion PICTURES [PICTURES ...] [--lookalikes FOLDER ...] [--per-edit 30] [--seed 5]
 
-Candidates of edited queries, as the cascade gathers and verifies them, are the examples. Half of the references fit and
-the other half measures, then all of them fit; prints the weights for ``fusion`` in models.yaml, and for some confidences
-the precision and recall that they had.
+Candidates of edited queries, as the cascade gathers and verifies them, are the examples, and so are those of look-alikes:
+pictures of the same kind that are no copies, each asked for among the others. Half of them fit and the other half
+measures, then all of them fit; prints the weights for ``fusion`` in models.yaml, and for some confidences the precision
+and recall that they had and the look-alikes that had a false match.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from configs.models import Fusion, load_models
 from configs.settings import Settings
 from deployments.pipeline.confidence import Scores, terms
 from deployments.pipeline.look import Look
+from storage.errors import SafeGuardError
 
 NAMES = [name for name in Fusion.model_fields if name != "bias"]
 REGULARISATION = 1e-5
@@ -63,29 +65,36 @@ def main() -> None:
     """Looks, gathers, fits and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pictures", type=Path, nargs="+")
-    parser.add_argument("--distractors", type=Path, nargs="*", default=[])
+    parser.add_argument("--lookalikes", type=Path, nargs="*", default=[])
     parser.add_argument("--per-edit", type=int, default=30)
     parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("--model", default="safeguard-v1")
     options = parser.parse_args()
     settings = Settings()
     cascade = LocalCascade(load_models(settings.models_file)[options.model], settings)
-    data = make_dataset(
-        [one for folder in options.pictures for one in read_pictures(folder)[0]],
-        [one for folder in options.distractors for one in read_pictures(folder)[0]],
-        seed=options.seed, per_edit=options.per_edit,
-    )  # fmt: skip
+    pictures = [one for folder in options.pictures for one in read_pictures(folder)[0]]
+    alike = [one for folder in options.lookalikes for one in read_pictures(folder)[0]]
+    data = make_dataset(pictures, alike, seed=options.seed, per_edit=options.per_edit)
+    first_alike = len(data.stored) - len(alike) + sum(name in data.repeats for name, _ in alike)
+    looks: list[Look | SafeGuardError] = []
     for start in track(range(0, len(data.stored), 8), "stored pictures"):
-        looks = cascade.look([one.data for one in data.stored[start : start + 8]])
-        cascade.add([(start + place, one) for place, one in enumerate(looks) if isinstance(one, Look)])
+        looks += cascade.look([one.data for one in data.stored[start : start + 8]])
+    cascade.add([(number, one) for number, one in enumerate(looks) if isinstance(one, Look)])
     rows: list[tuple[int, int, Scores]] = []
     truth: dict[int, int] = {}
+    number = 0
     for number, query in enumerate(track(data.queries(), "queries", total=data.query_count)):
         (found,) = cascade.look([query.data])
         if query.stored is not None:
             truth[number] = query.stored
         if isinstance(found, Look):
             rows += [(number, one.image_id, one.scores) for one in cascade.candidates(found)]
+    asked = number + 1
+    for place in range(first_alike, len(data.stored)):
+        found = looks[place]
+        if isinstance(found, Look):
+            near = cascade.candidates(found, exclude=place)
+            rows += [(asked + place, one.image_id, one.scores) for one in near]
     examples = np.asarray([[terms(scores)[name] for name in NAMES] for _, _, scores in rows])
     right = np.asarray([float(truth.get(query) == stored) for query, stored, _ in rows])
     halves = np.asarray([truth.get(query, query) % 2 == 0 for query, _, _ in rows])
@@ -103,8 +112,11 @@ def main() -> None:
     sure = 1 / (1 + np.exp(-judged))
     for level in (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99):
         above = sure >= level
+        alarmed = {query for (query, _, _), one in zip(rows, above, strict=True) if one and query >= asked}
+        known = above & np.asarray([query < asked for query, _, _ in rows])
         console.print(
-            f"confidence {level:.2f}: precision {right[above].mean():.4f}, recall {right[above].sum() / len(truth):.4f}"
+            f"confidence {level:.2f}: precision {right[known].mean():.4f}, recall {right[known].sum() / len(truth):.4f}, "
+            f"look-alikes with a false match {1000 * len(alarmed) / max(1, len(alike)):.1f} per 1,000"
         )
     for name, value in fit(examples, right).items():
         print(f"      {name}: {value:.3f}")

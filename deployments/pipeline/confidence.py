@@ -20,6 +20,7 @@ class Scores:
         region: best descriptor score of any two views.
         shape: best score of the shape descriptor.
         inliers: local features that agree on one transform.
+        coverage: share of the features in the common area that do.
     """
 
     pdq_distance: float = PDQ_RANDOM
@@ -27,6 +28,7 @@ class Scores:
     region: float = 0.0
     shape: float = 0.0
     inliers: int = 0
+    coverage: float = 0.0
 
 
 def terms(scores: Scores) -> dict[str, float]:
@@ -37,6 +39,7 @@ def terms(scores: Scores) -> dict[str, float]:
         "region": max(0.0, scores.region, scores.whole),
         "shape": max(0.0, scores.shape),
         "inliers": math.log1p(max(0.0, scores.inliers - INLIERS_BY_CHANCE)),
+        "coverage": scores.coverage if scores.inliers > INLIERS_BY_CHANCE else 0.0,
     }
 
 

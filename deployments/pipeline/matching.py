@@ -5,7 +5,7 @@ of whole and views, the shape descriptor and, for the best candidates, the local
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from configs.models import ModelSpec
@@ -24,7 +24,21 @@ _PDQ_CANDIDATE = 96
 _NEAR = 12
 """Hits for each vector of a query: eight candidates are verified in the end."""
 _RANK = {Relation.EXACT: 0, Relation.COPY: 1, Relation.SEMANTIC: 2}
-_METHODS = {"pdq": "pdq", "whole": "descriptor", "region": "descriptor", "shape": "shape", "inliers": "geometry"}
+_METHODS = {
+    "pdq": "pdq",
+    "whole": "descriptor",
+    "region": "descriptor",
+    "shape": "shape",
+    "inliers": "geometry",
+    "coverage": "geometry",
+}
+    "pdq": "pdq",
+    "whole": "descriptor",
+    "region": "descriptor",
+    "shape": "shape",
+    "inliers": "geometry",
+    "coverage": "geometry",
+}
 
 
 def candidates_query(model: ModelSpec, found: Look, *, exclude: int | None, k: int = _NEAR) -> Query:
@@ -74,8 +88,9 @@ class Candidate:
         def of(hit: Hit | None) -> float:
             return 0.0 if hit is None else min(1.0, hit.score)
 
-        inliers = self.alignment.inliers if self.alignment else 0
-        return Scores(self.pdq_distance, of(self.whole), of(self.region), of(self.shape), inliers)
+        near = Scores(self.pdq_distance, of(self.whole), of(self.region), of(self.shape))
+        fit = self.alignment
+        return replace(near, inliers=fit.inliers, coverage=fit.coverage) if fit else near
 
 
 def gather(model: ModelSpec, found: Look, hits: Iterable[Hit]) -> list[Candidate]:
@@ -192,6 +207,7 @@ def _evidence(model: ModelSpec, found: Look, one: Candidate, me: str) -> dict[st
         fit = one.alignment
         evidence["geometry"] = {
             "inliers": fit.inliers,
+            "coverage": round(fit.coverage, 3),
             "matches": fit.matches,
             "mirrored": fit.mirrored,
             "overlap": {me: round(fit.query_overlap, 3), str(one.image_id): round(fit.stored_overlap, 3)},

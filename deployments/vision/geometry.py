@@ -21,6 +21,8 @@ class Alignment:
 
     Args:
         inliers: matched points that agree with the transform.
+        coverage: share of the key points inside the common area that are inliers, of the picture that has fewer there.
+            Edited copies agree everywhere; two shots of one product agree on the product only.
         matches: points matched by their surroundings.
         transform: float64[3, 3], from the query's to the stored picture's coordinates, both as shares of width and height.
         query_overlap, stored_overlap: share of each picture's area that the two have in common, 0 to 1.
@@ -29,6 +31,7 @@ class Alignment:
     """
 
     inliers: int
+    coverage: float
     matches: int
     transform: NDArray[np.float64]
     query_overlap: float
@@ -111,12 +114,21 @@ def align(query: LocalFeatures, stored: LocalFeatures, *, mirrored: bool = False
             agreed = _distinct(source, target, mask.ravel().astype(bool))
             if agreed > 1.15 * inliers and np.linalg.det(bent) > 0:
                 inliers, transform = agreed, bent
-    if inliers < MIN_MATCHES:
+    if inliers < MIN_MATCHES or abs(float(np.linalg.det(transform))) < 1e-9:
         return None
+    common = min(_inside(query, transform, stored.size), _inside(stored, np.linalg.inv(transform), query.size))
     into = np.diag([1 / stored.size[0], 1 / stored.size[1], 1.0])
     shares = into @ transform @ np.diag([query.size[0], query.size[1], 1.0])
     query_overlap, stored_overlap = _overlap(shares)
-    return Alignment(inliers, len(pairs), shares, query_overlap, stored_overlap, scale, mirrored)
+    return Alignment(
+        inliers, min(1.0, inliers / max(1, common)), len(pairs), shares, query_overlap, stored_overlap, scale, mirrored
+    )
+
+
+def _inside(features: LocalFeatures, transform: NDArray[np.float64], size: tuple[int, int]) -> int:
+    """How many points land inside a picture of that size."""
+    landed = cv2.perspectiveTransform(features.points[None].astype(np.float64), transform)[0]
+    return int(((landed >= 0) & (landed < size)).all(axis=1).sum())
 
 
 def _distinct(source: NDArray[np.float32], target: NDArray[np.float32], inside: NDArray[np.bool_]) -> int:
