@@ -32,13 +32,6 @@ _METHODS = {
     "inliers": "geometry",
     "coverage": "geometry",
 }
-    "pdq": "pdq",
-    "whole": "descriptor",
-    "region": "descriptor",
-    "shape": "shape",
-    "inliers": "geometry",
-    "coverage": "geometry",
-}
 
 
 def candidates_query(model: ModelSpec, found: Look, *, exclude: int | None, k: int = _NEAR) -> Query:
