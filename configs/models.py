@@ -104,18 +104,14 @@ class Thresholds(_Part):
     pdq_min_quality: int = Field(ge=0, le=100, description="below, a picture has too little structure for PDQ")
     candidate_score: Score = Field(description="descriptor score from which a stored picture is looked at more closely")
     candidate_shape: Score = Field(description="the same for the shape descriptor")
-    copy_confidence: Score = Field(description="confidence from which a match is a copy")
-    semantic_confidence: Score = Field(description="confidence from which a weaker match is semantic")
+    copy_confidence: Score = Field(description="confidence of copy_fusion from which a match is a copy")
+    semantic_confidence: Score = Field(description="confidence of fusion from which other matches are semantic")
     semantic_score: Score | None = Field(None, description="score of the semantic descriptor from which it matches")
     unsafe_review: Score = Field(0.5, description="unsafe-content score from which a person should look")
     unsafe_block: Score = Field(0.9, description="unsafe-content score from which the picture must not stay")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        if self.semantic_confidence > self.copy_confidence:
-            raise ValueError(
-                f"semantic_confidence={self.semantic_confidence} is above copy_confidence={self.copy_confidence}"
-            )
         if self.unsafe_block < self.unsafe_review:
             raise ValueError(f"unsafe_block={self.unsafe_block} is below unsafe_review={self.unsafe_review}")
         return self
@@ -135,7 +131,8 @@ class ModelSpec(_Part):
     min_region_share: float = Field(gt=0, lt=1, description="least share of the picture's area")
     views: bool = Field(True, description="describe parts of stored pictures, and parts and turns of queries")
     verified: int = Field(8, ge=0, le=100, description="best candidates whose local features are compared; 0: none")
-    fusion: Fusion
+    fusion: Fusion = Field(description="of the confidence that two pictures show the same picture or subject")
+    copy_fusion: Fusion = Field(description="of the confidence that one is a copy of the other, not just alike")
     thresholds: Thresholds
 
     @model_validator(mode="after")

@@ -40,18 +40,19 @@ class Judged:
 
     Args:
         right: number of the picture it was made from, None where that is not among the searched ones.
-        answers: numbers and confidences.
+        answers: for each relation numbers and confidences.
     """
 
     right: int | None
-    answers: list[tuple[int, float]]
+    answers: dict[str, list[tuple[int, float]]]
 
 
-def threshold_for(judged: Sequence[Judged], precision: float) -> tuple[float, float, float]:
+def threshold_for(judged: Sequence[Judged], relation: str, precision: float) -> tuple[float, float, float]:
     """The lowest confidence at which the answers of all queries together have a precision.
 
     Args:
         judged: queries with and without a right answer.
+        relation: whose confidences.
         precision: wanted, above 0 and at most 1.
     Returns:
         The threshold, the precision and the recall measured at it. The threshold lies half way to the best answer
@@ -59,7 +60,7 @@ def threshold_for(judged: Sequence[Judged], precision: float) -> tuple[float, fl
     Raises:
         InvalidInput: no threshold reaches it, or there is nothing to measure.
     """
-    pairs = [(score, number == one.right) for one in judged for number, score in one.answers]
+    pairs = [(score, number == one.right) for one in judged for number, score in one.answers[relation]]
     wanted = sum(one.right is not None for one in judged)
     if not wanted or not any(right for _, right in pairs):
         raise InvalidInput("no edited picture found its original: there is nothing to calibrate with")
@@ -97,7 +98,7 @@ def judge(
     seed: int, progress: Callable[[str], None],
 ) -> list[Judged]:  # fmt: skip
     """Asks for edited stored pictures, for edited absent ones, and for every stored picture among the others."""
-    fusion = cascade.model.fusion
+    fusions = {Relation.COPY: cascade.model.copy_fusion, Relation.SEMANTIC: cascade.model.fusion}
     lenders = [pictures[number] for number in absent]
     names = [name for name in EDITS if name not in SLOW]
     rng = np.random.default_rng(seed)
@@ -107,7 +108,11 @@ def judge(
         picture.save(buffer, "JPEG", quality=90)
         (look,) = cascade.look([buffer.getvalue()])
         found = cascade.candidates(look, exclude=exclude) if isinstance(look, Look) else []
-        judged.append(Judged(right, [(one.image_id, confidence(one.scores, fusion)) for one in found]))
+        answers = {
+            str(relation): [(one.image_id, confidence(one.scores, fusion)) for one in found]
+            for relation, fusion in fusions.items()
+        }
+        judged.append(Judged(right, answers))
 
     judged: list[Judged] = []
     for turn in range(queries):
@@ -158,7 +163,7 @@ def measure(
     model = cascade.model
     rows = []
     for relation, wanted in ((Relation.COPY, precision), (Relation.SEMANTIC, semantic_precision)):
-        threshold, reached, recall = threshold_for(judged, wanted)
+        threshold, reached, recall = threshold_for(judged, relation, wanted)
         rows.append(
             Calibration(
                 model_name=model.name,

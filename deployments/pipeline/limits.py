@@ -19,16 +19,15 @@ _FIELDS = {Relation.COPY: "copy_confidence", Relation.SEMANTIC: "semantic_confid
 
 def networks_of(model: ModelSpec) -> str:
     """What a calibration holds for: another descriptor, shape or fusion gives scores on another scale."""
-    weights = ",".join(f"{value:g}" for value in model.fusion.model_dump().values())
+    fusions = (model.fusion, model.copy_fusion)
+    weights = " ".join(",".join(f"{value:g}" for value in one.model_dump().values()) for one in fusions)
     return f"{model.descriptor_name} {model.shape.name if model.shape else '-'} {weights}"
 
 
 def with_thresholds(model: ModelSpec, held: Sequence[Calibration]) -> ModelSpec:
-    """The model with calibrated thresholds; a semantic one above the copy threshold is drawn down to it."""
+    """The model with calibrated thresholds."""
     changed = {_FIELDS[Relation(one.relation)]: one.threshold for one in held}
-    limits = model.thresholds.model_copy(update=changed)
-    lower = min(limits.semantic_confidence, limits.copy_confidence)
-    return model.model_copy(update={"thresholds": limits.model_copy(update={"semantic_confidence": lower})})
+    return model.model_copy(update={"thresholds": model.thresholds.model_copy(update=changed)})
 
 
 class Limits:

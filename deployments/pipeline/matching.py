@@ -127,8 +127,10 @@ def decide(
 ) -> list[Link]:
     """Turns candidates into links: at most one for each image, with the surest relation.
 
-    A candidate is a ``copy`` from the copy confidence on, or where PDQ is within its distance; ``semantic`` from the
-    (lower) semantic confidence on, or where a configured semantic descriptor says so.
+    Two confidences decide. That of ``copy_fusion`` was fitted on look-alikes too: from its threshold on, and where PDQ
+    is within its distance, a candidate is a ``copy``. That of ``fusion`` says whether they show the same picture or
+    subject at all: from its threshold on, other candidates are ``semantic``, as they are where a configured semantic
+    descriptor says so.
 
     Args:
         found: the picture asked about.
@@ -146,15 +148,17 @@ def decide(
     for one in candidates:
         if one.image_id in twins:
             continue
-        score = confidence(one.scores, model.fusion)
+        score, related = confidence(one.scores, model.copy_fusion), confidence(one.scores, model.fusion)
         if one.pdq_distance <= limits.pdq_distance > 0:
             # 1 for the same hash, down to the copy confidence at the limit.
             score = max(score, 1.0 - (1.0 - limits.copy_confidence) * one.pdq_distance / limits.pdq_distance)
         evidence = _evidence(model, found, one, me) | ({"index_versions": dict(versions)} if versions else {})
+        evidence["confidence"] = {"copy": round(score, 4), "semantic": round(related, 4)}
         if score >= limits.copy_confidence:
             relation, threshold, method = Relation.COPY, limits.copy_confidence, _strongest(model, one)
-        elif score >= limits.semantic_confidence:
+        elif related >= limits.semantic_confidence:
             relation, threshold, method = Relation.SEMANTIC, limits.semantic_confidence, _strongest(model, one)
+            score = related
         elif one.semantic is not None and limits.semantic_score is not None:
             relation, threshold, method = Relation.SEMANTIC, limits.semantic_score, "semantic"
             score = min(1.0, one.semantic.score)

@@ -40,9 +40,6 @@ MISTAKES = {
         descriptor="lite9@1"
     ),
     "must be name@version": lambda c: c["descriptors"].update({"lite0": {}}),
-    "semantic_confidence=0.99 is above copy": lambda c: c["models"]["safeguard-v1"]["thresholds"].update(
-        semantic_confidence=0.99
-    ),
     "copy_confidence.*less than or equal to 1": lambda c: c["models"]["safeguard-v1"]["thresholds"].update(
         copy_confidence=1.5
     ),

@@ -22,22 +22,22 @@ from tests.service.pictures import NAMES, jpeg, photo
 
 
 def said(right: int | None, *answers: tuple[int, float]) -> Judged:
-    return Judged(right, list(answers))
+    return Judged(right, {"copy": list(answers)})
 
 
 def test_the_threshold_by_hand() -> None:
     judged = [said(1, (1, 0.9)), said(2, (2, 0.8)), said(3, (9, 0.7)), said(4, (4, 0.6)), said(None, (5, 0.1))]
-    assert threshold_for(judged, 1.0) == (pytest.approx(0.75), 1.0, 0.5)
-    assert threshold_for(judged, 0.75) == (pytest.approx(0.35), 0.75, 0.75)
-    assert threshold_for(judged, 0.5) == (pytest.approx(0.05), 0.6, 0.75)
+    assert threshold_for(judged, "copy", 1.0) == (pytest.approx(0.75), 1.0, 0.5)
+    assert threshold_for(judged, "copy", 0.75) == (pytest.approx(0.35), 0.75, 0.75)
+    assert threshold_for(judged, "copy", 0.5) == (pytest.approx(0.05), 0.6, 0.75)
 
 
 def test_equal_scores_are_not_parted() -> None:
     judged = [said(1, (1, 0.9)), said(None, (5, 0.9)), said(2, (2, 0.8))]
     with pytest.raises(InvalidInput, match=r"0\.99 is not reached; the best is 0\.6667"):
-        threshold_for(judged, 0.99)
+        threshold_for(judged, "copy", 0.99)
     with pytest.raises(InvalidInput, match="nothing to calibrate with"):
-        threshold_for([said(1, (2, 0.5)), said(None)], 0.9)
+        threshold_for([said(1, (2, 0.5)), said(None)], "copy", 0.9)
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +89,8 @@ def test_measuring_on_a_small_corpus(model: ModelSpec, fresh: Callable[[], Local
     (copy, semantic), used = measure(fresh(), tiles(), **WANTED)
     assert LEAST <= used == copy.pictures <= len(tiles())
     assert (copy.relation, semantic.relation) == (Relation.COPY, Relation.SEMANTIC)
-    assert 0 <= semantic.threshold <= copy.threshold <= 1
-    assert copy.precision >= 0.95 and copy.recall > 0.5 and semantic.recall >= copy.recall
+    assert 0 <= semantic.threshold <= 1 and 0 <= copy.threshold <= 1
+    assert copy.precision >= 0.95 and copy.recall > 0.4 and semantic.recall > 0.5
     assert copy.networks == networks_of(model)
 
 

@@ -47,7 +47,7 @@ def shape(model: ModelSpec, image: int, score: float, row: int = 0) -> Hit:
 
 
 def fit(inliers: int) -> Alignment:
-    return Alignment(inliers, 0.6, inliers + 5, np.eye(3), 0.9, 0.4, 0.7, mirrored=True)
+    return Alignment(inliers, 0.7, inliers + 5, np.eye(3), 0.9, 0.4, 0.7, mirrored=True)
 
 
 def test_what_is_asked_of_the_index(model: ModelSpec) -> None:
@@ -95,8 +95,8 @@ def test_relations_by_confidence(model: ModelSpec) -> None:
     limits = model.thresholds
     candidates = gather(
         model, seen(),
-        [pdq(1, limits.pdq_distance), whole(model, 2, 0.6), whole(model, 3, 0.99), shape(model, 3, 0.9),
-         whole(model, 4, 0.46)],
+        [pdq(1, limits.pdq_distance), whole(model, 2, 0.95), whole(model, 3, 0.99), shape(model, 3, 0.9),
+         whole(model, 4, 0.46), pdq(3, 60)],
     )  # fmt: skip
     next(one for one in candidates if one.image_id == 2).alignment = fit(60)
     links = {link.image_id: link for link in decide(model, seen(), candidates, [7], versions={"pdq@1": 12}, query_id=9)}
@@ -129,7 +129,8 @@ def test_a_semantic_descriptor_gives_semantic_matches(model: ModelSpec) -> None:
     assert candidates_query(wanting, found, exclude=None).min_scores["dino@1"] == 0.6
     (link,) = decide(wanting, found, gather(wanting, found, [Hit("dino@1", 4, 0, 0, WHOLE, 0.71)]), [], versions={})
     assert (link.relation, link.method, link.score, link.threshold) == ("semantic", "semantic", 0.71, 0.6)
-    assert link.evidence == {"semantic": {"name": "dino@1", "score": 0.71}}
+    assert link.evidence["semantic"] == {"name": "dino@1", "score": 0.71}
+    assert link.evidence["confidence"] == {"copy": 0.0, "semantic": 0.0}
 
 
 def test_evidence(model: ModelSpec) -> None:
