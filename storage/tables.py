@@ -129,7 +129,7 @@ class ImageMatch(SQLModel, table=True):
     image_a: int = Field(sa_column=_image_reference("image_a", primary_key=True))
     image_b: int = Field(sa_column=_image_reference("image_b", primary_key=True))
     relation: str
-    method: str = Field(description="sha256, pdq, descriptor or external")
+    method: str = Field(description="sha256, pdq, descriptor, shape, geometry, semantic or external")
     score: float = Field(description="0 to 1, 1 is the same")
     threshold: float = Field(description="the score the link had to reach, on the same scale")
     evidence: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))

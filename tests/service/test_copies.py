@@ -24,8 +24,8 @@ def test_edited_copies_are_linked_and_strangers_are_not(client: Client) -> None:
     strangers = set(originals.values()) - {astronaut}
     assert not strangers & set(matches)
     for row in matches.values():
-        assert row["kind"] in ("copy", "exact") and row["threshold"] <= row["score"] <= 1
-        assert row["method"] in ("pdq", "descriptor", "sha256") and row["evidence"]
+        assert row["kind"] in ("copy", "exact", "semantic") and row["threshold"] <= row["score"] <= 1
+        assert row["method"] in ("pdq", "descriptor", "shape", "geometry", "sha256") and row["evidence"]
     mirror = matches[copies["mirror"]]
     back = client.get(f"/image/{copies['mirror']}/matches")
     assert [(r["score"], r["method"]) for r in back if r["id"] == astronaut] == [(mirror["score"], mirror["method"])]
