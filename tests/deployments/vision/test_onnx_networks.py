@@ -25,7 +25,9 @@ class TestDescriptor(DescriptorContract):
 
     def test_a_copy_is_nearer_than_a_stranger(self, network: Descriptor) -> None:
         cat, mirrored, coffee = data.chelsea(), data.chelsea()[:, ::-1], data.coffee()
-        vectors = network.forward(np.stack([prepare_square(one, 224) for one in (cat, mirrored, coffee)]))
+        vectors = network.forward(
+            np.stack([prepare_square(one, model.descriptor.input_size) for one in (cat, mirrored, coffee)])
+        )
         assert vectors[0] @ vectors[1] > 0.9 > 0.6 > vectors[0] @ vectors[2]
 
 
@@ -72,5 +74,6 @@ def test_damaged_missing_and_foreign_weights_are_named(model: ModelSpec, tmp_pat
     with pytest.raises(ConfigurationError, match="not from torchscript"):
         build_detector(model.detector.model_copy(update={"source": "torchscript"}), settings)
     wrong = build_descriptor(model.descriptor.model_copy(update={"dim": 512}), settings)
+    side = model.descriptor.input_size
     with pytest.raises(ValueError, match="says dim 512"):
-        wrong.forward(np.zeros((1, 224, 224, 3), np.uint8))
+        wrong.forward(np.zeros((1, side, side, 3), np.uint8))
