@@ -26,7 +26,7 @@ class TestDescriptor(DescriptorContract):
     def test_a_copy_is_nearer_than_a_stranger(self, network: Descriptor) -> None:
         cat, mirrored, coffee = data.chelsea(), data.chelsea()[:, ::-1], data.coffee()
         vectors = network.forward(
-            np.stack([prepare_square(one, model.descriptor.input_size) for one in (cat, mirrored, coffee)])
+            np.stack([prepare_square(one, network.input_size) for one in (cat, mirrored, coffee)])
         )
         assert vectors[0] @ vectors[1] > 0.9 > 0.6 > vectors[0] @ vectors[2]
 
