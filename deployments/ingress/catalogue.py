@@ -19,7 +19,7 @@ _EXAMPLE = {
         {
             "name": "copies",
             "description": "semantic copies, people and objects, unsafe content",
-            "descriptor": "lite0-copy@1",
+            "descriptor": "lite0-copy@2",
             "shape": "shape@1",
             "semantic": "dinov2-small@1",
             "detector": "nanodet-plus@1",

@@ -27,7 +27,7 @@ _READY = {
         "index": {
             "ok": True,
             "tables": {
-                "lite0-copy@1": {
+                "lite0-copy@2": {
                     "rows": 180_000,
                     "search": "IVF_HNSW_SQ",
                     "unindexed_rows": 320,

@@ -34,7 +34,7 @@ _EXAMPLE = {
             "threshold": 0.8,
             "evidence": {
                 "descriptor": {
-                    "name": "lite0-copy@1",
+                    "name": "lite0-copy@2",
                     "score": 0.91,
                     "view": "quarter",
                     "boxes": {"query": [0.0, 0.0, 0.5, 0.5], "2": [0.0, 0.0, 1.0, 1.0]},

@@ -28,7 +28,7 @@ def test_the_shipped_file() -> None:
 
 def test_another_descriptor_is_one_line(tmp_path: Path) -> None:
     def change(content) -> None:
-        content["descriptors"]["other@2"] = {**content["descriptors"]["lite0-copy@1"], "dim": 512}
+        content["descriptors"]["other@2"] = {**content["descriptors"]["lite0-copy@2"], "dim": 512}
         content["models"]["safeguard-v1"]["descriptor"] = "other@2"
 
     registry = load_models(changed(tmp_path, change))
@@ -46,7 +46,7 @@ MISTAKES = {
     "fusion.shape.*greater than or equal to 0": lambda c: c["models"]["safeguard-v1"]["fusion"].update(shape=-1),
     "fusion.inliers: Field required": lambda c: c["models"]["safeguard-v1"]["fusion"].pop("inliers"),
     "shape: 'shape@9'|'shape@9' is not among shapes": lambda c: c["models"]["safeguard-v1"].update(shape="shape@9"),
-    "semantic_score go together": lambda c: c["models"]["safeguard-v1"].update(semantic="lite0-copy@1"),
+    "semantic_score go together": lambda c: c["models"]["safeguard-v1"].update(semantic="lite0-copy@2"),
     "typo.*Extra inputs": lambda c: c["models"]["safeguard-v1"].update(typo=1),
     "unknown sections: detectorz": lambda c: c.update(detectorz={}),
     "names no model": lambda c: c.update(models={}),

@@ -1,6 +1,6 @@
 """Exports a trained descriptor to ONNX: with half-precision weights, and as static int8 (QDQ) for CPUs.
 
-    python -m tools.descriptor.export FOLDER models/lite0-copy-1 [--side 160]
+    python -m tools.descriptor.export FOLDER models/lite0-copy-2 [--side 160]
 
 FOLDER is the one that ``tools.descriptor.train`` wrote; its pictures calibrate the int8 ranges. Writes
 ``….onnx`` and ``…-int8.onnx`` and prints their sizes, SHA-256, agreement with the trained network and pictures a second
