@@ -240,7 +240,7 @@ def train(options: argparse.Namespace) -> None:
             kept = min(DECAY, step / (step + 20))
             for mean, new in zip(average.parameters(), network.parameters(), strict=True):
                 mean.lerp_(new, 1 - kept)
-        recent.append((float(loss), hits))
+        recent.append((float(loss.detach()), hits))
         if step % 25 == 0:
             loss_mean, hit_mean = np.mean(recent[-25:], axis=0)
             print(
