@@ -95,6 +95,7 @@ class Fusion(_Part):
     shape: float = Field(ge=0)
     inliers: float = Field(ge=0)
     coverage: float = Field(ge=0)
+    tightness: float = Field(ge=0)
 
 
 class Thresholds(_Part):

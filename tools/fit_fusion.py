@@ -110,7 +110,7 @@ def main() -> None:
     )
     console.print(measured)
     sure = 1 / (1 + np.exp(-judged))
-    for level in (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99):
+    for level in (0.02, 0.05, 0.08, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99):
         above = sure >= level
         alarmed = {query for (query, _, _), one in zip(rows, above, strict=True) if one and query >= asked}
         known = above & np.asarray([query < asked for query, _, _ in rows])

@@ -31,6 +31,7 @@ _METHODS = {
     "shape": "shape",
     "inliers": "geometry",
     "coverage": "geometry",
+    "tightness": "geometry",
 }
 
 
@@ -83,7 +84,7 @@ class Candidate:
 
         near = Scores(self.pdq_distance, of(self.whole), of(self.region), of(self.shape))
         fit = self.alignment
-        return replace(near, inliers=fit.inliers, coverage=fit.coverage) if fit else near
+        return replace(near, inliers=fit.inliers, coverage=fit.coverage, residual=fit.residual) if fit else near
 
 
 def gather(model: ModelSpec, found: Look, hits: Iterable[Hit]) -> list[Candidate]:
@@ -111,9 +112,18 @@ def _kinds(model: ModelSpec, found: Look, hit: Hit) -> tuple[str, ...]:
 
 
 def shortlist(model: ModelSpec, candidates: Sequence[Candidate]) -> list[Candidate]:
-    """The best candidates that are worth a look at their local features: those that PDQ has not settled."""
+    """The candidates worth a look at their local features: those that PDQ has not settled.
+
+    Half of them are the best by confidence, the others the best by the descriptor of views and regions: where a part of
+    a picture was used, the whole of it looks like others.
+
+    Args:
+        candidates: the most promising first, as ``gather`` gives them.
+    """
     open_ones = [one for one in candidates if one.pdq_distance > model.thresholds.pdq_distance]
-    return open_ones[: model.verified]
+    best = open_ones[: (model.verified + 1) // 2]
+    parts = sorted(open_ones[len(best) :], key=lambda one: -one.scores.region)
+    return best + parts[: model.verified - len(best)]
 
 
 def decide(
@@ -205,6 +215,7 @@ def _evidence(model: ModelSpec, found: Look, one: Candidate, me: str) -> dict[st
         evidence["geometry"] = {
             "inliers": fit.inliers,
             "coverage": round(fit.coverage, 3),
+            "residual": round(fit.residual, 3),
             "matches": fit.matches,
             "mirrored": fit.mirrored,
             "overlap": {me: round(fit.query_overlap, 3), str(one.image_id): round(fit.stored_overlap, 3)},

@@ -47,7 +47,7 @@ def shape(model: ModelSpec, image: int, score: float, row: int = 0) -> Hit:
 
 
 def fit(inliers: int) -> Alignment:
-    return Alignment(inliers, 0.7, inliers + 5, np.eye(3), 0.9, 0.4, 0.7, mirrored=True)
+    return Alignment(inliers, 0.7, inliers + 5, np.eye(3), 0.9, 0.4, 0.7, 0.1, mirrored=True)
 
 
 def test_what_is_asked_of_the_index(model: ModelSpec) -> None:
