@@ -1,5 +1,6 @@
 """Geometric verification: do the local features of two pictures lie as one view of the same thing would? Knows nothing of Ray."""
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -131,9 +132,10 @@ def align(query: LocalFeatures, stored: LocalFeatures, *, mirrored: bool = False
 
 def _residual(source: NDArray[np.float32], target: NDArray[np.float32], transform: NDArray[np.float64]) -> float:
     """Median distance between points and their partners, in the pixels of whichever picture is the coarser."""
-    landed = cv2.perspectiveTransform(source[None].astype(np.float64), transform)[0]
-    scale = abs(float(np.linalg.det(transform[:2, :2]))) ** 0.5
-    return float(np.median(np.linalg.norm(landed - target, axis=1))) / max(1.0, scale)
+    landed = np.asarray(cv2.perspectiveTransform(source[None].astype(np.float64), transform)[0])
+    scale = math.sqrt(abs(float(np.linalg.det(transform[:2, :2]))))
+    distance = float(np.median(np.linalg.norm(landed - target, axis=1)))
+    return distance / max(1.0, scale)
 
 
 def _inside(features: LocalFeatures, transform: NDArray[np.float64], size: tuple[int, int]) -> int:

@@ -1,10 +1,13 @@
 """The cascade: which evidence makes which relation, and what is kept of it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from configs.models import ModelSpec, load_models
 from configs.settings import Settings
+from deployments.pipeline.confidence import Scores, confidence, terms
 from deployments.pipeline.look import Look
 from deployments.pipeline.matching import candidates_query, decide, gather, shortlist
 from deployments.similarity.reader import Hit
@@ -89,6 +92,23 @@ def test_only_the_best_open_candidates_are_verified(model: ModelSpec) -> None:
     hits = [settled, *(whole(model, image, 0.5 + image / 100) for image in range(1, 30))]
     chosen = shortlist(model, gather(model, seen(), hits))
     assert [one.image_id for one in chosen] == list(range(29, 29 - model.verified, -1))
+
+
+def test_the_best_by_parts_are_verified_too(model: ModelSpec) -> None:
+    part = [Hit(model.descriptor_name, 50, 0, 3, PART, 0.79)]
+    shaped = [shape(model, image, 0.9) for image in range(1, 30)]
+    chosen = shortlist(model, gather(model, seen(), shaped + part))
+    assert len(chosen) == model.verified and chosen[model.verified // 2].image_id == 50
+    assert [one.image_id for one in chosen[:3]] == [1, 2, 3]
+
+
+def test_features_that_fit_tightly_make_a_copy(model: ModelSpec) -> None:
+    near = Scores(whole=0.8, region=0.8, shape=0.5, inliers=60, coverage=0.4)
+    tight, loose = replace(near, residual=0.1), replace(near, residual=0.6)
+    assert terms(loose)["tightness"] == terms(near)["tightness"] == 0 < terms(tight)["tightness"]
+    limit = model.thresholds.copy_confidence
+    assert confidence(tight, model.copy_fusion) > limit > confidence(loose, model.copy_fusion)
+    assert terms(replace(tight, inliers=3))["tightness"] == 0, "three points always fit"
 
 
 def test_relations_by_confidence(model: ModelSpec) -> None:

@@ -22,6 +22,7 @@ def test_the_same_picture_lies_in_itself(astronaut: Image.Image) -> None:
     fit = align(features(astronaut), features(astronaut))
     assert fit is not None and fit.inliers > 150
     np.testing.assert_allclose(fit.transform / fit.transform[2, 2], np.eye(3), atol=0.02)
+    assert fit.residual < 0.01
     assert fit.query_overlap == pytest.approx(1, abs=0.02) and fit.stored_overlap == pytest.approx(1, abs=0.02)
     assert fit.scale == pytest.approx(1, abs=0.02)
 
@@ -35,6 +36,7 @@ def test_a_crop_lies_where_it_was_cut(astronaut: Image.Image) -> None:
     np.testing.assert_allclose(corners[:2] / corners[2], [[0.25, 0.75], [0.1, 0.6]], atol=0.02)
     assert fit.query_overlap == pytest.approx(1, abs=0.03) and fit.stored_overlap == pytest.approx(0.25, abs=0.03)
     assert fit.scale == pytest.approx(0.5, abs=0.05), "the crop was enlarged to the same long side"
+    assert 0 < fit.residual < 1, "pixels of the coarser picture"
 
 
 def test_turned_and_pasted(astronaut: Image.Image) -> None:
