@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 from configs.models import DescriptorSpec, ModelRegistry, ModelSpec
 from configs.settings import Settings
 from deployments.pipeline.look import Look, look
-from deployments.pipeline.matching import Candidate, candidates_query, gather, shortlist
+from deployments.pipeline.matching import Candidate, candidates_query, gather
 from deployments.pipeline.processor import vector_rows
-from deployments.pipeline.verification import best_alignment
+from deployments.pipeline.verification import rounds
 from deployments.similarity.index import ExactIndex
 from deployments.similarity.reader import Hit
 from deployments.similarity.replicas import spaces_of
+from deployments.vision.details import Details
 from deployments.vision.factory import build_descriptor, build_detector, build_filter
 from deployments.vision.interfaces import Box
-from deployments.vision.local_features import LocalFeatures
 from deployments.vision.shape import ShapeDescriptor
 from storage.errors import SafeGuardError
 
@@ -60,7 +60,7 @@ class LocalCascade:
         self._shape = ShapeDescriptor(model.shape) if model.shape else None
         registry = ModelRegistry({model.name: model}, model.name)
         self._indexes = {space.name: ExactIndex(space) for space in spaces_of(registry)}
-        self._features: dict[int, LocalFeatures] = {}
+        self._details: dict[int, Details] = {}
 
     def look(self, pictures: Sequence[bytes]) -> list[Look | SafeGuardError]:
         """What the pipeline sees in files, without the content filter."""
@@ -71,7 +71,7 @@ class LocalCascade:
         """Stores looked-at pictures under their ids."""
         for name, rows in vector_rows(self.model, stored).items():
             self._indexes[name].extend(rows)
-        self._features |= {image_id: found.features for image_id, found in stored if found.features is not None}
+        self._details |= {image_id: found.details for image_id, found in stored if found.details is not None}
 
     def hits(self, found: Look, *, exclude: int | None = None) -> list[Hit]:
         """What the vector readers would answer."""
@@ -82,12 +82,14 @@ class LocalCascade:
             for row in self._indexes[name].search(vectors, k=query.k, min_score=query.min_scores[name], exclude=exclude)
         ]
 
-    def judged(self, found: Look, hits: Sequence[Hit], *, verified: bool = True) -> list[Candidate]:
-        """Candidates out of hits, the best of them verified."""
-        candidates = gather(self.model, found, hits)
-        for one in shortlist(self.model, candidates) if verified else []:
-            if one.image_id in self._features:
-                one.alignment = best_alignment(found, self._features[one.image_id])
+    def judged(self, found: Look, hits: Sequence[Hit], model: ModelSpec | None = None) -> list[Candidate]:
+        """Candidates out of hits, the best of them verified as the model says; this cascade's own where None."""
+        model = model or self.model
+        candidates = gather(model, found, hits)
+        for some, compare in rounds(model, found, candidates):
+            for one in some:
+                if one.image_id in self._details:
+                    compare(one, self._details[one.image_id])
         return candidates
 
     def candidates(self, found: Look, *, exclude: int | None = None) -> list[Candidate]:

@@ -9,7 +9,7 @@ brings no candidates and adds nothing to the confidence. The milliseconds are of
 import argparse
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -29,12 +29,15 @@ from deployments.pipeline.look import Look
 from deployments.pipeline.verification import best_alignment
 from deployments.similarity.reader import Hit
 from deployments.vision.decoding import decode
+from deployments.vision.details import Details, details_of
 from deployments.vision.factory import build_descriptor, build_detector
+from deployments.vision.gradients import gradient_layers, grey_square
 from deployments.vision.interfaces import prepare_square
-from deployments.vision.local_features import LocalFeatures, local_features
+from deployments.vision.local_features import local_features
 from deployments.vision.margins import inner_box
 from deployments.vision.pdq import pdq_hashes
 from deployments.vision.shape import ShapeDescriptor
+from deployments.vision.template import Templates, match_template
 from deployments.vision.views import WHOLE, View, frames_of, views_of
 from storage.vectors import PDQ_SPACE
 
@@ -45,7 +48,7 @@ class Variant:
 
     name: str
     keeps: Callable[[ModelSpec, Look, Hit], bool]
-    verified: bool = True
+    changes: dict[str, int] = field(default_factory=dict)
 
 
 def _pdq(_model: ModelSpec, _look: Look, hit: Hit) -> bool:
@@ -71,18 +74,30 @@ def _part(model: ModelSpec, _look: Look, hit: Hit) -> bool:
     return hit.space == model.descriptor_name and hit.region > 0
 
 
+def _shape_part(model: ModelSpec, look: Look, hit: Hit) -> bool:
+    return _shape(model, look, hit) and (hit.region > 0 or look.shape_views[hit.query_row].name == "part")
+
+
+def _all(_model: ModelSpec, _look: Look, _hit: Hit) -> bool:
+    return True
+
+
+UNVERIFIED = {"verified": 0, "matched": 0}
 VARIANTS = [
-    Variant("all stages", lambda model, look, hit: True),
+    Variant("all stages", _all),
     Variant("without PDQ", lambda *given: not _pdq(*given)),
     Variant("without the descriptor", lambda *given: _pdq(*given) or _shape(*given)),
     Variant("without views and regions", lambda *given: _pdq(*given) or _shape(*given) or _whole(*given)),
     Variant("without detected regions", lambda *given: not _detected(*given)),
     Variant("without parts of stored pictures", lambda *given: not _part(*given)),
     Variant("without shape", lambda *given: not _shape(*given)),
-    Variant("without geometry", lambda *given: True, verified=False),
-    Variant("PDQ alone", _pdq, verified=False),
-    Variant("descriptor, whole, alone", _whole, verified=False),
-    Variant("shape alone", _shape, verified=False),
+    Variant("without parts of the shape", lambda *given: not _shape_part(*given)),
+    Variant("without local features", _all, {"verified": 0}),
+    Variant("without templates", _all, {"matched": 0}),
+    Variant("without either", _all, UNVERIFIED),
+    Variant("PDQ alone", _pdq, UNVERIFIED),
+    Variant("descriptor, whole, alone", _whole, UNVERIFIED),
+    Variant("shape alone", _shape, UNVERIFIED),
 ]
 
 
@@ -107,10 +122,19 @@ def milliseconds(model: ModelSpec, settings: Settings, files: list[bytes]) -> di
         return np.stack(list(frames_of(pictures[number], views, side)))
 
     def shapes(number: int) -> object:
-        return shape.query(pictures[number], inner_box(pictures[number])) if shape else None
+        picture = pictures[number]
+        layers = gradient_layers(grey_square(picture))
+        return shape.describe(picture, layers, inner_box(picture)) if shape else None
 
-    features = [local_features(picture) for picture in pictures]
-    looks = [only_features(one) for one in features]
+    def strangers(number: int, count: int) -> list[Details]:
+        return [details[(number + 1 + place) % len(details)] for place in range(count)]
+
+    def templates(number: int) -> None:
+        made = Templates(grey_square(pictures[number]), inner_box(pictures[number]))
+        for stranger in strangers(number, model.matched):
+            match_template(made, stranger.contours)
+
+    details = [details_of(picture) for picture in pictures]
     times = {
         "decode": clock(lambda n: decode(files[n], max_pixels=10**9, long_side=settings.decode_long_side)),
         "PDQ, 8 orientations": clock(lambda n: pdq_hashes(pictures[n])),
@@ -122,16 +146,11 @@ def milliseconds(model: ModelSpec, settings: Settings, files: list[bytes]) -> di
         "shape, all views": clock(shapes),
         "local features": clock(lambda n: local_features(pictures[n])),
         f"geometry of {model.verified} strangers": clock(
-            lambda n: [best_alignment(looks[n], features[(n + 1 + k) % len(features)]) for k in range(model.verified)]
+            lambda n: [best_alignment(details[n].points, one.points) for one in strangers(n, model.verified)]
         ),
+        f"templates in {model.matched} strangers": clock(templates),
     }
     return times
-
-
-def only_features(features: LocalFeatures) -> Look:
-    """A look that holds local features only: enough for alignments."""
-    empty = np.empty((0, 0), np.float32)
-    return Look(b"", np.empty((8, 32), np.uint8), 0, [], None, [], empty, [], empty, None, features)
 
 
 def main() -> None:
@@ -164,7 +183,7 @@ def main() -> None:
         hits = cascade.hits(look)
         for variant in VARIANTS:
             kept = [hit for hit in hits if variant.keeps(model, look, hit)]
-            for one in cascade.judged(look, kept, verified=variant.verified):
+            for one in cascade.judged(look, kept, model.model_copy(update=variant.changes)):
                 score = confidence(one.scores, model.fusion)
                 predictions[variant.name].append(Prediction(number, one.image_id, score))
     console = Console(width=110)

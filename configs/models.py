@@ -96,6 +96,7 @@ class Fusion(_Part):
     inliers: float = Field(ge=0)
     coverage: float = Field(ge=0)
     tightness: float = Field(ge=0)
+    template: float = Field(ge=0)
 
 
 class Thresholds(_Part):
@@ -132,6 +133,9 @@ class ModelSpec(_Part):
     min_region_share: float = Field(gt=0, lt=1, description="least share of the picture's area")
     views: bool = Field(True, description="describe parts of stored pictures, and parts and turns of queries")
     verified: int = Field(8, ge=0, le=100, description="best candidates whose local features are compared; 0: none")
+    matched: int = Field(
+        24, ge=0, le=200, description="candidates whose contours are compared where that settles nothing"
+    )
     fusion: Fusion = Field(description="of the confidence that two pictures show the same picture or subject")
     copy_fusion: Fusion = Field(description="of the confidence that one is a copy of the other, not just alike")
     thresholds: Thresholds

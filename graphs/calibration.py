@@ -83,7 +83,7 @@ def distinct(cascade: LocalCascade, looks: Sequence[Look]) -> list[int]:
     """Numbers of looks that no earlier one resembles, without blank ones; the cascade holds them afterwards."""
     kept: list[int] = []
     for number, look in enumerate(looks):
-        if look.features is None or len(look.features) < 8:
+        if look.details is None or len(look.details.points) < 8:
             continue
         near = cascade.candidates(look)
         if any(confidence(one.scores, cascade.model.fusion) >= _STRANGER for one in near):

@@ -1,8 +1,8 @@
-"""Where the local features of a stored picture lie: an object beside it, made anew from the picture where it is missing."""
+"""Where the details of a stored picture lie that verification compares: an object beside it, made anew where missing."""
 
 FEATURES_PREFIX = "features/"
 
 
 def features_key(s3_path: str) -> str:
-    """The key of the local features of the picture under ``s3_path``."""
+    """The key of the details of the picture under ``s3_path``."""
     return f"{FEATURES_PREFIX}{s3_path.removeprefix('images/')}.sift"

@@ -3,9 +3,10 @@
     python -m tools.fit_fusion PICTURES [PICTURES ...] [--lookalikes FOLDER ...] [--per-edit 30] [--seed 5]
 
 Candidates of edited queries, as the cascade gathers and verifies them, are the examples, and so are those of look-alikes:
-pictures of the same kind that are no copies, each asked for among the others. Half of them fit and the other half
-measures, then all of them fit; prints the weights for ``fusion`` in models.yaml, and for some confidences the precision
-and recall that they had and the look-alikes that had a false match.
+pictures of the same kind that are no copies, each asked for among the others. ``fusion`` is fitted on edited queries,
+``copy_fusion`` on the look-alikes too. Half of the examples fit and the other half measures, then all of them fit;
+prints the weights for models.yaml, and for some confidences the precision and recall that they had and the look-alikes
+that had a false match. The pictures must not show each other: a second shot among them counts as a mistake.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from storage.errors import SafeGuardError
 
 NAMES = [name for name in Fusion.model_fields if name != "bias"]
 REGULARISATION = 1e-5
+LEVELS = (0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 
 
 def fit(examples: NDArray[np.float64], right: NDArray[np.float64]) -> dict[str, float]:
@@ -53,7 +55,7 @@ def fit(examples: NDArray[np.float64], right: NDArray[np.float64]) -> dict[str, 
 
     optimiser.step(loss)
     weights = (roots.detach() ** 2).numpy() / scale
-    return {"bias": float(bias), **{name: float(weight) for name, weight in zip(NAMES, weights, strict=True)}}
+    return {"bias": float(bias.detach()), **{name: float(weight) for name, weight in zip(NAMES, weights, strict=True)}}
 
 
 def logits(examples: NDArray[np.float64], weights: dict[str, float]) -> NDArray[np.float64]:
@@ -98,28 +100,31 @@ def main() -> None:
     examples = np.asarray([[terms(scores)[name] for name in NAMES] for _, _, scores in rows])
     right = np.asarray([float(truth.get(query) == stored) for query, stored, _ in rows])
     halves = np.asarray([truth.get(query, query) % 2 == 0 for query, _, _ in rows])
-    judged = np.empty(len(rows))
-    for half in (halves, ~halves):
-        judged[~half] = logits(examples[~half], fit(examples[half], right[half]))
-    measured = measure(
-        [Prediction(query, stored, score) for (query, stored, _), score in zip(rows, judged, strict=True)], truth
-    )
-    console = Console(width=110)
+    edited = np.asarray([query < asked for query, _, _ in rows])
+    console = Console(width=130)
     console.print(
-        f"{len(truth)} queries with a match, {len(rows)} candidates; fitted on one half, measured on the other:"
+        f"{len(truth)} queries with a match, {len(rows)} candidates; fitted on one half, measured on the other"
     )
-    console.print(measured)
-    sure = 1 / (1 + np.exp(-judged))
-    for level in (0.02, 0.05, 0.08, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99):
-        above = sure >= level
-        alarmed = {query for (query, _, _), one in zip(rows, above, strict=True) if one and query >= asked}
-        known = above & np.asarray([query < asked for query, _, _ in rows])
-        console.print(
-            f"confidence {level:.2f}: precision {right[known].mean():.4f}, recall {right[known].sum() / len(truth):.4f}, "
-            f"look-alikes with a false match {1000 * len(alarmed) / max(1, len(alike)):.1f} per 1,000"
-        )
-    for name, value in fit(examples, right).items():
-        print(f"      {name}: {value:.3f}")
+    fitting = {"fusion": edited} | ({"copy_fusion": np.ones(len(rows), bool)} if alike else {})
+    for name, used in fitting.items():
+        judged = np.empty(len(rows))
+        for half in (halves, ~halves):
+            judged[~half] = logits(examples[~half], fit(examples[half & used], right[half & used]))
+        scored = zip(rows, judged, edited, strict=True)
+        known = [Prediction(query, stored, score) for (query, stored, _), score, one in scored if one]
+        console.print(f"{name}: {measure(known, truth)}")
+        sure = 1 / (1 + np.exp(-judged))
+        for level in LEVELS:
+            above = sure >= level
+            alarmed = {query for (query, _, _), one in zip(rows, above & ~edited, strict=True) if one}
+            console.print(
+                f"confidence {level:.2f}: precision {right[above & edited].mean():.4f}, "
+                f"recall {right[above & edited].sum() / len(truth):.4f}, "
+                f"look-alikes with a false match {1000 * len(alarmed) / max(1, len(alike)):.1f} per 1,000"
+            )
+        print(f"    {name}:")
+        for weight, value in fit(examples[used], right[used]).items():
+            print(f"      {weight}: {value:.3f}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Fits the projection of the shape descriptor: a whitening PCA of oriented gradients, on the pictures of a training run.
+"""Fits the projection of the shape descriptor: a whitening PCA of its grids, on the pictures of a training run.
 
-    python -m tools.fit_shape FOLDER models/shape-1.npz [--count 6000]
+    python -m tools.fit_shape SOURCE [SOURCE ...] --out FOLDER --target models/shape-2.npz [--count 6000]
 
-FOLDER is the one that ``tools.descriptor.train`` keeps its decoded pictures in. Prints the SHA-256 for models.yaml.
+Sources and FOLDER are those of ``tools.descriptor.train``: FOLDER keeps the decoded pictures. Prints the SHA-256 for
+models.yaml.
 """
 
 import argparse
@@ -12,25 +13,29 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from deployments.vision.shape import oriented_gradients
-from tools.descriptor.pictures import Pictures
+from deployments.vision.gradients import gradient_layers, grey_square
+from deployments.vision.shape import stored_grids
+from tools.descriptor.pictures import gather
 
-DIM = 256
+DIM = 128
 
 
 def main() -> None:
     """Fits and writes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("target", type=Path)
+    parser.add_argument("sources", type=Path, nargs="+")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--target", type=Path, required=True)
     parser.add_argument("--count", type=int, default=6000)
     options = parser.parse_args()
     cv2.setNumThreads(1)
-    pictures = Pictures(options.folder / "pictures")
+    pictures = gather(options.sources, options.out / "pictures")
     if len(pictures) < 2 * DIM:
         raise SystemExit(f"{len(pictures)} pictures are too few for {DIM} directions: {2 * DIM} at least")
     chosen = np.random.default_rng(0).choice(len(pictures), min(options.count, len(pictures)), replace=False)
-    grids = np.stack([oriented_gradients(pictures[int(number)]).reshape(-1) for number in chosen])
+    # The whole and one part of each, in turns: both are projected.
+    looked = [stored_grids(gradient_layers(grey_square(pictures[int(number)])))[1] for number in chosen]
+    grids = np.stack([one.reshape(-1) for turn, own in enumerate(looked) for one in (own[0], own[1 + turn % 9])])
     mean = grids.mean(axis=0)
     variances, directions = np.linalg.eigh(np.cov((grids - mean).T))
     weight = directions[:, ::-1][:, :DIM] / np.sqrt(variances[::-1][:DIM])

@@ -7,6 +7,8 @@ from configs.models import Fusion
 
 PDQ_RANDOM, PDQ_SPAN = 128.0, 97.0
 """Hamming distance of unrelated pictures, and from there to the recommended limit of 31."""
+DESCRIPTOR_FLOOR, SHAPE_FLOOR = 0.5, 0.3
+"""Scores that say nothing: the best strangers of a query reach them, and the index gives no more than the best."""
 INLIERS_BY_CHANCE = 3.0
 RESIDUAL_SPAN = 0.5
 """Pixels: half the edited copies with 12 inliers lie within 0.13, a tenth of the look-alikes within 0.43."""
@@ -24,6 +26,7 @@ class Scores:
         inliers: local features that agree on one transform.
         coverage: share of the features in the common area that do.
         residual: median distance in pixels of those from where the transform puts them.
+        template: how well the contours of the query, at some size, fit somewhere in the stored picture.
     """
 
     pdq_distance: float = PDQ_RANDOM
@@ -33,6 +36,7 @@ class Scores:
     inliers: int = 0
     coverage: float = 0.0
     residual: float = math.inf
+    template: float = 0.0
 
 
 def terms(scores: Scores) -> dict[str, float]:
@@ -40,12 +44,13 @@ def terms(scores: Scores) -> dict[str, float]:
     coverage = scores.coverage if scores.inliers > INLIERS_BY_CHANCE else 0.0
     return {
         "pdq": min(1.0, max(0.0, (PDQ_RANDOM - scores.pdq_distance) / PDQ_SPAN)),
-        "whole": max(0.0, scores.whole),
-        "region": max(0.0, scores.region, scores.whole),
-        "shape": max(0.0, scores.shape),
+        "whole": max(0.0, scores.whole - DESCRIPTOR_FLOOR),
+        "region": max(0.0, scores.region - DESCRIPTOR_FLOOR, scores.whole - DESCRIPTOR_FLOOR),
+        "shape": max(0.0, scores.shape - SHAPE_FLOOR),
         "inliers": math.log1p(max(0.0, scores.inliers - INLIERS_BY_CHANCE)),
         "coverage": coverage,
         "tightness": coverage * max(0.0, 1.0 - scores.residual / RESIDUAL_SPAN),
+        "template": scores.template,
     }
 
 

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from configs.models import DescriptorSpec, ModelSpec
 from deployments.vision.decoding import decode
+from deployments.vision.details import Details, details_of
+from deployments.vision.gradients import gradient_layers, grey_square
 from deployments.vision.interfaces import Box, prepare_square
-from deployments.vision.local_features import LocalFeatures, local_features
 from deployments.vision.margins import inner_box
 from deployments.vision.pdq import pdq_hashes
 from deployments.vision.shape import ShapeDescriptor
@@ -32,10 +33,11 @@ class Look:
         unsafe: 0 to 1; None where no filter is configured.
         views: what was described, those that are stored first; the first is the whole picture.
         vectors: float32[v, dim] of length 1, one for each view.
-        shape_names: of the views of the shape; the first, upright, is stored. Empty without a shape descriptor.
-        shapes: float32[s, dim], one for each name.
+        shape_views: what the shape was described of, those that are stored first. Empty without a shape descriptor.
+        shapes: float32[s, dim], one for each of them.
         semantic: float32[1, dim] of the whole picture by the semantic descriptor, where the model has one.
-        features: local features; None where candidates are not verified.
+        details: what verification compares of stored pictures; None where candidates are not verified.
+        grey, inner: uint8[160, 160], and the part without margins as shares: what is looked for in stored pictures.
     """
 
     sha256: bytes
@@ -45,15 +47,22 @@ class Look:
     unsafe: float | None
     views: list[View]
     vectors: NDArray[np.float32]
-    shape_names: list[str]
+    shape_views: list[View]
     shapes: NDArray[np.float32]
     semantic: NDArray[np.float32] | None
-    features: LocalFeatures | None
+    details: Details | None
+    grey: NDArray[np.uint8]
+    inner: BoxShares | None
 
     @property
     def stored(self) -> int:
         """How many of the views are stored; they are the first."""
         return sum(view.stored for view in self.views)
+
+    @property
+    def stored_shapes(self) -> int:
+        """How many of the shapes are stored; they are the first."""
+        return sum(view.stored for view in self.shape_views)
 
 
 class Networks(Protocol):
@@ -81,9 +90,10 @@ class _Prepared:
     pdq_quality: int
     frames: dict[str, NDArray[np.uint8]]
     inner: BoxShares | None
-    shape_names: list[str]
+    shape_views: list[View]
     shapes: NDArray[np.float32]
-    features: LocalFeatures | None
+    details: Details | None
+    grey: NDArray[np.uint8]
 
 
 def _prepare(
@@ -96,14 +106,16 @@ def _prepare(
     if model.content_filter is not None and judge:
         frames["filter"] = prepare_square(pixels, model.content_filter.input_size)
     inner = inner_box(pixels) if model.views else None
-    names: list[str] = []
+    grey = grey_square(pixels)
+    layers = gradient_layers(grey)
+    shape_views: list[View] = []
     shapes = np.empty((0, 0), np.float32)
     if shape is not None:
-        names, shapes = shape.query(pixels, inner)
-    features = local_features(pixels) if model.verified else None
+        shape_views, shapes = shape.describe(pixels, layers, inner)
+    details = details_of(pixels, layers) if model.verified else None
     size = (image.width, image.height)
     digest = hashlib.sha256(data).digest()
-    return _Prepared(digest, pixels, size, hashes, quality, frames, inner, names, shapes, features)
+    return _Prepared(digest, pixels, size, hashes, quality, frames, inner, shape_views, shapes, details, grey)
 
 
 def choose_regions(boxes: Sequence[Box], size: tuple[int, int], *, most: int, min_share: float) -> list[BoxShares]:
@@ -222,5 +234,5 @@ def _joined(
     order = sorted(range(len(views)), key=lambda place: not views[place].stored)
     return Look(
         item.sha256, item.pdq, item.pdq_quality, boxes, unsafe, [views[place] for place in order], vectors[order],
-        item.shape_names, item.shapes, semantic, item.features,
+        item.shape_views, item.shapes, semantic, item.details, item.grey, item.inner,
     )  # fmt: skip

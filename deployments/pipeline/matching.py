@@ -1,7 +1,7 @@
 """The cascade from near vectors to relations with evidence. Pure functions; knows nothing of Ray.
 
 Same bytes are ``exact``. Everything else that is near in any of the vector tables is a candidate; PDQ, the descriptor
-of whole and views, the shape descriptor and, for the best candidates, the local features give one confidence.
+of whole and views, the shape descriptor and, for the best candidates, local features and contours give one confidence.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +14,7 @@ from deployments.pipeline.look import Look
 from deployments.similarity.reader import Hit, Query
 from deployments.vision.geometry import Alignment
 from deployments.vision.pdq import ORIENTATIONS
+from deployments.vision.template import TemplateMatch
 from storage.claims import Link
 from storage.tables import Relation
 from storage.vectors import PDQ_SPACE
@@ -32,7 +33,12 @@ _METHODS = {
     "inliers": "geometry",
     "coverage": "geometry",
     "tightness": "geometry",
+    "template": "template",
 }
+_SETTLED = 20
+"""Inliers from which a candidate is certain."""
+_PROMISING = 0.15
+"""Score of a template match from which local features are compared too; unrelated pairs reach it once in 500."""
 
 
 def candidates_query(model: ModelSpec, found: Look, *, exclude: int | None, k: int = _NEAR) -> Query:
@@ -69,6 +75,8 @@ class Candidate:
     shape: Hit | None = None
     semantic: Hit | None = None
     alignment: Alignment | None = field(default=None, compare=False)
+    template: TemplateMatch | None = field(default=None, compare=False)
+    aligned: bool = False
 
     @property
     def pdq_distance(self) -> float:
@@ -83,6 +91,8 @@ class Candidate:
             return 0.0 if hit is None else min(1.0, hit.score)
 
         near = Scores(self.pdq_distance, of(self.whole), of(self.region), of(self.shape))
+        if self.template is not None:
+            near = replace(near, template=self.template.score)
         fit = self.alignment
         return replace(near, inliers=fit.inliers, coverage=fit.coverage, residual=fit.residual) if fit else near
 
@@ -124,6 +134,38 @@ def shortlist(model: ModelSpec, candidates: Sequence[Candidate]) -> list[Candida
     best = open_ones[: (model.verified + 1) // 2]
     parts = sorted(open_ones[len(best) :], key=lambda one: -one.scores.region)
     return best + parts[: model.verified - len(best)]
+
+
+def unclear(model: ModelSpec, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The candidates whose contours are worth a comparison: none where PDQ or local features have settled one.
+
+    Drawings and restyled pictures have no local features in common with their originals, so the best by confidence,
+    by shape and by the descriptor of parts take turns.
+    """
+    if any(_settled(model, one) for one in candidates):
+        return []
+    orders: list[list[Candidate]] = [
+        sorted(candidates, key=lambda one: -confidence(one.scores, model.fusion)),
+        sorted(candidates, key=lambda one: -one.scores.shape),
+        sorted(candidates, key=lambda one: -one.scores.region),
+    ]
+    chosen: dict[int, Candidate] = {}
+    for turn in zip(*orders, strict=True):
+        for one in turn:
+            if len(chosen) < model.matched:
+                chosen.setdefault(one.image_id, one)
+    return list(chosen.values())
+
+
+def _settled(model: ModelSpec, one: Candidate) -> bool:
+    fit = one.alignment
+    return one.pdq_distance <= model.thresholds.pdq_distance or (fit is not None and fit.inliers >= _SETTLED)
+
+
+def promising(model: ModelSpec, matched: Sequence[Candidate]) -> list[Candidate]:
+    """Those whose contours fit well and whose local features have not been compared yet, the best first."""
+    fitting = [one for one in matched if one.template is not None and one.template.score >= _PROMISING]
+    return sorted((one for one in fitting if not one.aligned), key=lambda one: -one.scores.template)[: model.verified]
 
 
 def decide(
@@ -206,7 +248,11 @@ def _evidence(model: ModelSpec, found: Look, one: Candidate, me: str) -> dict[st
         evidence["shape"] = {
             "name": model.shape.name,
             "score": round(one.shape.score, 4),
-            "view": found.shape_names[one.shape.query_row],
+            "view": found.shape_views[one.shape.query_row].name,
+            "boxes": {
+                me: _rounded(found.shape_views[one.shape.query_row].box),
+                str(one.image_id): _rounded(one.shape.box),
+            },
         }
     if one.semantic is not None and model.semantic is not None:
         evidence["semantic"] = {"name": model.semantic.name, "score": round(one.semantic.score, 4)}
@@ -220,6 +266,14 @@ def _evidence(model: ModelSpec, found: Look, one: Candidate, me: str) -> dict[st
             "mirrored": fit.mirrored,
             "overlap": {me: round(fit.query_overlap, 3), str(one.image_id): round(fit.stored_overlap, 3)},
             "transform": [[round(float(value), 5) for value in row] for row in fit.transform],
+        }
+    if one.template is not None:
+        lies = one.template
+        evidence["template"] = {
+            "score": round(lies.score, 4),
+            "correlation": round(lies.correlation, 4),
+            "mirrored": lies.mirrored,
+            "boxes": {me: _rounded(lies.query_box), str(one.image_id): _rounded(lies.stored_box)},
         }
     return evidence
 

@@ -16,10 +16,11 @@ from configs.models import ModelRegistry, ModelSpec
 from configs.settings import Settings
 from deployments.pipeline.limits import Limits
 from deployments.pipeline.look import Look, Networks, look
-from deployments.pipeline.matching import candidates_query, decide, gather, shortlist
+from deployments.pipeline.matching import candidates_query, decide, gather
 from deployments.pipeline.verification import Verifier
 from deployments.similarity.reader import Hit, Query
 from deployments.vision.shape import ShapeDescriptor
+from deployments.vision.views import View
 from storage import claims as claiming
 from storage import images
 from storage.claims import Claim, FoundObject, Link, Outcome
@@ -89,7 +90,7 @@ class Processor:
             Unavailable: the object store or the database does not answer.
         """
         candidates = gather(model, found, hits)
-        await self.verifier.verify(found, shortlist(model, candidates))
+        await self.verifier.verify(model, found, candidates)
         active, shadow = await self.limits.active(model), await self.limits.shadow(model)
         links = decide(active, found, candidates, twins, versions=versions, query_id=query_id)
         if shadow is not None and query_id is not None:
@@ -167,9 +168,9 @@ class Processor:
 
     async def _finish(self, model: ModelSpec, seen: list[tuple[Claim, Look]], again: bool) -> None:
         self._written.update(claim.image_id for claim, _ in seen)
-        # Before the vectors, so that whoever finds those finds the features too.
+        # Before the vectors, so that whoever finds those finds the details too.
         await asyncio.gather(
-            *(self.verifier.store(claim.s3_path, found.features) for claim, found in seen if found.features is not None)
+            *(self.verifier.store(claim.s3_path, found.details) for claim, found in seen if found.details is not None)
         )
         versions = await self.index.add(
             vector_rows(model, [(claim.image_id, found) for claim, found in seen]),
@@ -220,25 +221,32 @@ class Processor:
 
 
 def vector_rows(model: ModelSpec, looks: Sequence[tuple[int, Look]]) -> dict[str, VectorRows]:
-    """The rows of some looked-at pictures: PDQ and shape of the picture as it is, descriptors of its stored views."""
+    """The rows of some looked-at pictures: PDQ of the picture as it is, shapes and descriptors of its stored views."""
     ids = np.asarray([image_id for image_id, _ in looks], np.int64)
 
     def of_wholes(vectors: list[NDArray[Any]]) -> VectorRows:
         boxes = np.tile(np.asarray([[0, 0, 1, 1]], np.float32), (len(ids), 1))
         return VectorRows(ids, np.zeros(len(ids), np.int16), boxes, np.stack(vectors))
 
-    counts = [found.stored for _, found in looks]
-    rows = {
-        PDQ_SPACE.name: of_wholes([found.pdq[0] for _, found in looks]),
-        model.descriptor_name: VectorRows(
+    def of_views(stored: list[tuple[list[View], NDArray[np.float32]]]) -> VectorRows:
+        counts = [len(views) for views, _ in stored]
+        return VectorRows(
             np.repeat(ids, counts),
             np.concatenate([np.arange(count, dtype=np.int16) for count in counts]),
-            np.asarray([view.box for _, found in looks for view in found.views[: found.stored]], np.float32),
-            np.concatenate([found.vectors[: found.stored] for _, found in looks]),
+            np.asarray([view.box for views, _ in stored for view in views], np.float32),
+            np.concatenate([vectors for _, vectors in stored]),
+        )
+
+    rows = {
+        PDQ_SPACE.name: of_wholes([found.pdq[0] for _, found in looks]),
+        model.descriptor_name: of_views(
+            [(found.views[: found.stored], found.vectors[: found.stored]) for _, found in looks]
         ),
     }
     if model.shape is not None:
-        rows[model.shape.name] = of_wholes([found.shapes[0] for _, found in looks])
+        rows[model.shape.name] = of_views(
+            [(found.shape_views[: found.stored_shapes], found.shapes[: found.stored_shapes]) for _, found in looks]
+        )
     if model.semantic is not None:
         rows[model.semantic.name] = of_wholes([found.semantic[0] for _, found in looks if found.semantic is not None])
     return rows

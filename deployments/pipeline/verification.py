@@ -1,17 +1,20 @@
-"""Fetches the local features of candidates and fits them to those of a query. Knows nothing of Ray."""
+"""Verification: fetches the details of candidates and compares them with those of a query. Knows nothing of Ray."""
 
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from configs.models import ModelSpec
 from deployments.pipeline.look import Look
-from deployments.pipeline.matching import Candidate
+from deployments.pipeline.matching import Candidate, promising, shortlist, unclear
 from deployments.vision.decoding import decode
+from deployments.vision.details import Details, details_of
 from deployments.vision.geometry import Alignment, align
-from deployments.vision.local_features import LocalFeatures, local_features
+from deployments.vision.local_features import LocalFeatures
+from deployments.vision.template import Templates, match_template
 from storage import images
 from storage.errors import NotFound, SafeGuardError
 from storage.features import features_key
@@ -23,13 +26,48 @@ _ENOUGH = 8
 """Inliers from which the mirror image is not tried any more; unrelated pictures reach 6 once in 1,700 pairs."""
 
 
-class Verifier:
-    """Keeps the features lately used.
+Compare = Callable[[Candidate, Details], None]
+
+
+def rounds(
+    model: ModelSpec, found: Look, candidates: Sequence[Candidate]
+) -> Iterator[tuple[Sequence[Candidate], Compare]]:
+    """What to compare, round after round: each is chosen by what the rounds before it have shown.
+
+    Local features of the best; contours of many where that settled nothing; local features of those whose contours fit.
 
     Args:
-        engine, objects: where pictures and their features are found.
-        max_pixels, long_side: limits of decoding, for pictures whose features are missing.
-        held: how many pictures' features are kept in memory (about 55 KB each).
+        candidates: the most promising first.
+    Returns:
+        Candidates and what to call with each of them and its details before the next round is asked for. Blocking.
+    """
+    if found.details is None:
+        return
+    points = found.details.points
+
+    def fit(one: Candidate, stored: Details) -> None:
+        one.alignment, one.aligned = best_alignment(points, stored.points), True
+
+    yield shortlist(model, candidates), fit
+    matched = unclear(model, candidates)
+    if not matched:
+        return
+    templates = Templates(found.grey, found.inner)
+
+    def match(one: Candidate, stored: Details) -> None:
+        one.template = match_template(templates, stored.contours)
+
+    yield matched, match
+    yield promising(model, matched), fit
+
+
+class Verifier:
+    """Keeps the details lately used.
+
+    Args:
+        engine, objects: where pictures and their details are found.
+        max_pixels, long_side: limits of decoding, for pictures whose details are missing.
+        held: how many pictures' details are kept in memory (about 65 KB each).
     """
 
     def __init__(
@@ -37,76 +75,81 @@ class Verifier:
     ) -> None:
         self._engine, self._objects = engine, objects
         self._max_pixels, self._long_side = max_pixels, long_side
-        self._held: OrderedDict[str, LocalFeatures] = OrderedDict()
+        self._held: OrderedDict[str, Details] = OrderedDict()
         self._most = held
 
-    async def store(self, s3_path: str, features: LocalFeatures) -> None:
-        """Keeps the features of a picture beside it.
+    async def store(self, s3_path: str, details: Details) -> None:
+        """Keeps the details of a picture beside it.
 
         Raises:
             Unavailable: the object store does not answer.
         """
-        await self._objects.put(features_key(s3_path), features.to_bytes(), _MEDIA_TYPE)
-        self._remember(s3_path, features)
+        await self._objects.put(features_key(s3_path), details.to_bytes(), _MEDIA_TYPE)
+        self._remember(s3_path, details)
 
-    async def verify(self, found: Look, candidates: Sequence[Candidate]) -> None:
-        """Sets the alignment of each candidate, None where there is none or the candidate has gone meanwhile.
+    async def verify(self, model: ModelSpec, found: Look, candidates: Sequence[Candidate]) -> None:
+        """Compares the details of candidates with those of a query; a candidate that has gone meanwhile is left as it is.
 
+        Args:
+            candidates: the most promising first.
         Raises:
             Unavailable: the object store does not answer.
         """
-        if found.features is None or not candidates:
-            return
-        paths = await images.existing(self._engine, [one.image_id for one in candidates])
-        known = [one for one in candidates if one.image_id in paths]
-        features = await asyncio.gather(*(self._features(paths[one.image_id][1]) for one in known))
-        alignments = await asyncio.to_thread(lambda: [best_alignment(found, one) if one else None for one in features])
-        for one, alignment in zip(known, alignments, strict=True):
-            one.alignment = alignment
+        for some, compare in rounds(model, found, candidates):
+            if not some:
+                continue
+            paths = await images.existing(self._engine, [one.image_id for one in some])
+            known = [one for one in some if one.image_id in paths]
+            held = await asyncio.gather(*(self._details(paths[one.image_id][1]) for one in known))
+            pairs = [(one, details) for one, details in zip(known, held, strict=True) if details is not None]
+            await asyncio.to_thread(_each, compare, pairs)
 
-    async def _features(self, s3_path: str) -> LocalFeatures | None:
+    async def _details(self, s3_path: str) -> Details | None:
         if s3_path in self._held:
             self._held.move_to_end(s3_path)
             return self._held[s3_path]
         try:
-            features = LocalFeatures.from_bytes(await self._objects.get(features_key(s3_path)))
+            details = Details.from_bytes(await self._objects.get(features_key(s3_path)))
         except (NotFound, ValueError):
             return await self._made_anew(s3_path)
-        self._remember(s3_path, features)
-        return features
+        self._remember(s3_path, details)
+        return details
 
-    async def _made_anew(self, s3_path: str) -> LocalFeatures | None:
-        """For a picture stored by an older version, or whose features were lost or damaged."""
+    async def _made_anew(self, s3_path: str) -> Details | None:
+        """For a picture stored by an older version, or whose details were lost or damaged."""
         try:
             data = await self._objects.get(s3_path)
         except NotFound:
             return None
 
-        def extract() -> LocalFeatures:
-            return local_features(decode(data, max_pixels=self._max_pixels, long_side=self._long_side).pixels)
+        def extract() -> Details:
+            return details_of(decode(data, max_pixels=self._max_pixels, long_side=self._long_side).pixels)
 
         try:
-            features = await asyncio.to_thread(extract)
+            details = await asyncio.to_thread(extract)
         except SafeGuardError as error:
-            _log.warning("the features of a stored picture cannot be made: %s", error)
+            _log.warning("the details of a stored picture cannot be made: %s", error)
             return None
-        await self.store(s3_path, features)
-        return features
+        await self.store(s3_path, details)
+        return details
 
-    def _remember(self, s3_path: str, features: LocalFeatures) -> None:
-        self._held[s3_path] = features
+    def _remember(self, s3_path: str, details: Details) -> None:
+        self._held[s3_path] = details
         self._held.move_to_end(s3_path)
         while len(self._held) > self._most:
             self._held.popitem(last=False)
 
 
-def best_alignment(found: Look, stored: LocalFeatures) -> Alignment | None:
+def _each(compare: Compare, pairs: Sequence[tuple[Candidate, Details]]) -> None:
+    for one, details in pairs:
+        compare(one, details)
+
+
+def best_alignment(query: LocalFeatures, stored: LocalFeatures) -> Alignment | None:
     """How a picture or its mirror image lies in a stored one. Blocking, 1 to 3 ms."""
-    if found.features is None:
-        return None
-    upright = align(found.features, stored)
+    upright = align(query, stored)
     if upright is not None and upright.inliers >= _ENOUGH:
         return upright
-    mirrored = align(found.features.mirrored(), stored, mirrored=True)
+    mirrored = align(query.mirrored(), stored, mirrored=True)
     fits = [fit for fit in (upright, mirrored) if fit is not None]
     return max(fits, key=lambda fit: fit.inliers, default=None)

@@ -1,9 +1,9 @@
-"""The shape descriptor: where in a picture contours run and in which direction, whatever its colours, texture and style.
+"""The shape descriptor: the coarse layout of a picture's contours, whatever its colours, texture and style.
 
-A relative of GIST (Oliva & Torralba 2001; Douze et al. 2009 for copies) and HOG (Dalal & Triggs 2005): gradient
-magnitudes, normalised by their neighbourhood, in six directions without their sign, on a grid of 16 × 16; projected to
-256 numbers by a whitening PCA. It tells edge maps, sketches, paintings and restyled pictures from others where networks
-that look at texture fail; it does not tell crops or turns, which are the other descriptor's. Knows nothing of Ray.
+A relative of GIST (Oliva & Torralba 2001; Douze et al. 2009 for copies): the directions of gradients on a grid of 8 × 8,
+smoothed so that a part cut out elsewhere still resembles it, projected to 128 numbers by a whitening PCA. Stored
+pictures are described as a whole and in nine overlapping parts: it finds edge maps, sketches, paintings and restyled
+pictures, also cropped ones, where networks that look at texture fail. Knows nothing of Ray.
 """
 
 from collections.abc import Sequence
@@ -14,49 +14,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.models import ShapeSpec
-from deployments.vision.views import BoxShares, cut
+from deployments.vision.gradients import DIRECTIONS, gradient_layers, grey_square, mirrored, resized, turned
+from deployments.vision.views import WHOLE, BoxShares, View, cut
 from deployments.vision.weights import checked_file
 from storage.errors import ConfigurationError
 
-WORK, GRID, DIRECTIONS = 160, 16, 6
-_FINE, _COARSE, _NEIGHBOURHOOD, _FLOOR = 1.2, 3.0, 10.0, 6.0
+GRID = 8
+_CELLS, _SMOOTH = 40, 3.75
+"""The layers are averaged to 40 × 40 and smoothed by that many of these cells before they become 8 × 8."""
+_PART = 0.7
+_PARTS = tuple(View("part", (x, y, x + _PART, y + _PART)) for y in (0.0, 0.15, 0.3) for x in (0.0, 0.15, 0.3))
 
 
-def oriented_gradients(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """The grid of gradients of a picture.
+def grid_of(layers: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The grid of a picture or of a part of it.
 
     Args:
-        pixels: uint8[h, w, 3] RGB.
+        layers: float32[h, w, 6] as ``gradient_layers`` gives them.
     Returns:
-        float32[16, 16, 6] of length 1, or zeros for a picture of one colour.
+        float32[8, 8, 6] of length 1, or zeros for a picture of one colour.
     """
-    grey = cv2.resize(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), (WORK, WORK), interpolation=cv2.INTER_AREA)
-    smooth = cv2.GaussianBlur(grey.astype(np.float32), (0, 0), _FINE)
-    across, down = cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1)
-    strength = cv2.magnitude(across, down)
-    strength /= cv2.GaussianBlur(strength, (0, 0), _NEIGHBOURHOOD) + _FLOOR
-    # Cosine and sine of twice the angle: directions have no sign.
-    square = across * across + down * down + np.float32(1e-12)
-    cosine, sine = (across * across - down * down) / square, 2 * across * down / square
-    layers = np.empty((WORK, WORK, DIRECTIONS), np.float32)
-    for direction, angle in enumerate(2 * np.pi * np.arange(DIRECTIONS) / DIRECTIONS):
-        facing = np.maximum(0, cosine * np.float32(np.cos(angle)) + sine * np.float32(np.sin(angle)))
-        layers[:, :, direction] = facing * facing * strength
-    grid = cv2.resize(cv2.GaussianBlur(layers, (0, 0), _COARSE), (GRID, GRID), interpolation=cv2.INTER_AREA)
+    cells = cv2.GaussianBlur(resized(layers, _CELLS), (0, 0), _SMOOTH, borderType=cv2.BORDER_REFLECT)
+    step = _CELLS // GRID
+    grid = cells.reshape(GRID, step, GRID, step, DIRECTIONS).mean(axis=(1, 3))
     centred = grid - grid.mean(axis=(0, 1))
     length = float(np.linalg.norm(centred))
     return np.asarray(centred / length if length > 1e-6 else np.zeros_like(centred), np.float32)
 
 
-def mirrored(grid: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The grid of the mirror image: places change sides, every direction turns the other way round."""
-    return grid[:, ::-1, -np.arange(DIRECTIONS) % DIRECTIONS]
-
-
-def turned(grid: NDArray[np.float32], turns: int) -> NDArray[np.float32]:
-    """The grid of the picture after quarter turns counter-clockwise; directions repeat after half a turn."""
-    rotated = np.rot90(grid, turns)
-    return np.roll(rotated, turns % 2 * DIRECTIONS // 2, axis=2)
+def stored_grids(layers: NDArray[np.float32]) -> tuple[list[View], list[NDArray[np.float32]]]:
+    """Views and grids of what is stored of a picture: the whole, then its parts."""
+    views = [WHOLE, *_PARTS]
+    return views, [grid_of(cut(layers, view.box)) for view in views]
 
 
 class ShapeDescriptor:
@@ -91,22 +80,29 @@ class ShapeDescriptor:
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         return np.asarray(vectors / np.maximum(lengths, 1e-12), np.float32)
 
-    def query(self, pixels: NDArray[np.uint8], inner: BoxShares | None) -> tuple[list[str], NDArray[np.float32]]:
-        """Descriptors of a picture as it is, mirrored and turned, and of what is left without margins. Blocking, 2 to 4 ms.
+    def describe(
+        self, pixels: NDArray[np.uint8], layers: NDArray[np.float32], inner: BoxShares | None
+    ) -> tuple[list[View], NDArray[np.float32]]:
+        """Descriptors of a picture, of its parts, mirrored and turned, and of what is left without margins. Blocking, 3 ms.
 
         Args:
             pixels: uint8[h, w, 3] RGB.
+            layers: its ``gradient_layers``.
             inner: the part without margins, as shares.
         Returns:
-            Names of the views, and float32[views, dim]; the first is upright.
+            Views, those that are stored first, and float32[views, dim].
         """
-        grid = oriented_gradients(pixels)
-        names, grids = ["upright", "mirrored"], [grid, mirrored(grid)]
+        views, grids = stored_grids(layers)
+
+        def query_only(name: str, grid: NDArray[np.float32], box: BoxShares = WHOLE.box, turns: int = 0) -> None:
+            views.append(View(name, box, turns, stored=False))
+            grids.append(grid)
+
+        query_only("mirrored", mirrored(grids[0]))
         for turns in (1, 2, 3):
-            names.append(f"turned {90 * turns}°")
-            grids.append(turned(grid, turns))
+            query_only(f"turned {90 * turns}°", turned(grids[0], turns), turns=turns)
         if inner is not None:
-            part = oriented_gradients(cut(pixels, inner))
-            names += ["without margins", "without margins, mirrored"]
-            grids += [part, mirrored(part)]
-        return names, self.project(grids)
+            part = grid_of(gradient_layers(grey_square(cut(pixels, inner))))
+            query_only("without margins", part, inner)
+            query_only("without margins, mirrored", mirrored(part), inner)
+        return views, self.project(grids)

@@ -7,6 +7,7 @@ collage), and without its margins (a border, a meme, a screenshot). Knows nothin
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,8 +55,11 @@ def views_of(regions: Sequence[BoxShares], inner: BoxShares | None) -> list[View
     return views + ([View("without margins", inner, stored=False)] if inner else [])
 
 
-def cut(pixels: NDArray[np.uint8], box: BoxShares) -> NDArray[np.uint8]:
-    """The part of uint8[h, w, 3] inside a box; one pixel at least."""
+_Number = TypeVar("_Number", bound=np.generic)
+
+
+def cut(pixels: NDArray[_Number], box: BoxShares) -> NDArray[_Number]:
+    """The part of [h, w, channels] inside a box; one pixel at least."""
     height, width = pixels.shape[:2]
     x0, y0 = min(int(box[0] * width), width - 1), min(int(box[1] * height), height - 1)
     return pixels[y0 : max(y0 + 1, round(box[3] * height)), x0 : max(x0 + 1, round(box[2] * width))]

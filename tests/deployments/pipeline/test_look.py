@@ -50,8 +50,11 @@ async def test_a_broken_picture_fails_alone(networks: LocalNetworks, shipped: Mo
     names = [view.name for view in good.views]
     assert names == ["whole", *["part"] * 5, "region", "turned 90°", "turned 180°", "turned 270°", *["quarter"] * 4]
     assert good.stored == 7 and good.vectors.shape == (len(names), shipped.descriptor.dim)
-    assert good.shape_names[0] == "upright" and good.shapes.shape == (len(good.shape_names), 256)
-    assert good.features is not None and len(good.features) > 100
+    shapes = [view.name for view in good.shape_views]
+    assert shapes == ["whole", *["part"] * 9, "mirrored", "turned 90°", "turned 180°", "turned 270°"]
+    assert good.stored_shapes == 10 and good.shapes.shape == (len(shapes), 128)
+    assert good.details is not None and len(good.details.points) > 100 and good.details.contours.cells.max() == 255
+    assert good.grey.shape == (160, 160) and good.inner is None
     np.testing.assert_allclose(np.linalg.norm(good.vectors, axis=1), 1, atol=1e-4)
     assert good.pdq.shape == (8, 32) and good.pdq_quality >= 50
 
@@ -96,11 +99,12 @@ async def test_a_picture_without_views_shape_and_verification(networks: LocalNet
     (found,) = await look(networks, plain, None, [jpeg(photo("coffee.png"))], **LIMITS)
     assert isinstance(found, Look) and [view.name for view in found.views] == ["whole"]
     assert found.vectors.shape == (1, plain.descriptor.dim)
-    assert found.shapes.size == 0 and found.features is None
+    assert found.shapes.size == 0 and found.details is None
 
 
 async def test_a_bordered_picture_is_also_seen_without_its_border(networks: LocalNetworks, shipped: ModelSpec) -> None:
     (found,) = await look(networks, shipped, SHAPE, [edited("coffee.png", "border")], **LIMITS)
     assert isinstance(found, Look) and found.views[-1].name == "without margins"
     np.testing.assert_allclose(found.views[-1].box, [0.07, 0.09, 0.93, 0.91], atol=0.03)
-    assert found.shape_names[-1] == "without margins, mirrored"
+    assert found.shape_views[-1].name == "without margins, mirrored"
+    assert found.shape_views[-1].box == found.views[-1].box == found.inner

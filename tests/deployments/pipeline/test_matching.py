@@ -9,9 +9,10 @@ from configs.models import ModelSpec, load_models
 from configs.settings import Settings
 from deployments.pipeline.confidence import Scores, confidence, terms
 from deployments.pipeline.look import Look
-from deployments.pipeline.matching import candidates_query, decide, gather, shortlist
+from deployments.pipeline.matching import Candidate, candidates_query, decide, gather, promising, shortlist, unclear
 from deployments.similarity.reader import Hit
 from deployments.vision.geometry import Alignment
+from deployments.vision.template import TemplateMatch
 from deployments.vision.views import View, views_of
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)
@@ -29,10 +30,10 @@ def seen(quality: int = 100) -> Look:
     views = views_of([REGION], None)
     views = sorted(views, key=lambda view: not view.stored)
     vectors = np.eye(len(views), 256, dtype=np.float32)
-    names = ["upright", "mirrored", "turned 90°", "turned 180°", "turned 270°"]
+    shapes = [View("whole", WHOLE), View("part", PART), View("mirrored", WHOLE, stored=False)]
     return Look(
-        b"\x01" * 32, np.zeros((8, 32), np.uint8), quality, [], None, views, vectors, names,
-        np.eye(5, 256, dtype=np.float32), None, None,
+        b"\x01" * 32, np.zeros((8, 32), np.uint8), quality, [], None, views, vectors, shapes,
+        np.eye(3, 128, dtype=np.float32), None, None, np.zeros((160, 160), np.uint8), None,
     )  # fmt: skip
 
 
@@ -156,19 +157,48 @@ def test_a_semantic_descriptor_gives_semantic_matches(model: ModelSpec) -> None:
 def test_evidence(model: ModelSpec) -> None:
     region = next(row for row, view in enumerate(seen().views) if view.name == "region")
     hits = [
-        Hit(model.descriptor_name, 8, region, 1, PART, 1.00002), pdq(8, 20, 5), shape(model, 8, 0.7, 1),
+        Hit(model.descriptor_name, 8, region, 1, PART, 1.00002), pdq(8, 20, 5), shape(model, 8, 0.7, 2),
     ]  # fmt: skip
     candidates = gather(model, seen(), hits)
     candidates[0].alignment = fit(33)
+    candidates[0].template = TemplateMatch(0.61, 0.7, REGION, PART, mirrored=True)
     (link,) = decide(model, seen(), candidates, [], versions={})
     assert link.score <= 1.0
     assert link.evidence["pdq"] == {"distance_bits": 20, "orientation": "mirrored", "quality": 100}
     assert link.evidence["descriptor"]["boxes"] == {"query": list(REGION), "8": list(PART)}
     assert link.evidence["descriptor"]["view"] == "region"
     assert link.evidence["shape"]["view"] == "mirrored"
+    assert link.evidence["shape"]["boxes"] == {"query": list(WHOLE), "8": list(WHOLE)}
+    template = link.evidence["template"]
+    assert (template["score"], template["correlation"], template["mirrored"]) == (0.61, 0.7, True)
+    assert template["boxes"] == {"query": list(REGION), "8": list(PART)}
     geometry = link.evidence["geometry"]
     assert (geometry["inliers"], geometry["mirrored"], geometry["overlap"]) == (33, True, {"query": 0.9, "8": 0.4})
     assert "index_versions" not in link.evidence
+
+
+def test_contours_are_compared_where_nothing_is_settled(model: ModelSpec) -> None:
+    small = model.model_copy(update={"matched": 3, "verified": 2})
+    hits = [whole(model, 1, 0.9), whole(model, 2, 0.8), shape(model, 3, 0.6), shape(model, 4, 0.5),
+            Hit(model.descriptor_name, 5, 1, 1, PART, 0.95)]  # fmt: skip
+    candidates = gather(small, seen(), hits)
+    chosen = {one.image_id for one in unclear(small, candidates)}
+    assert len(chosen) == 3 and 3 in chosen and 5 in chosen, "the best by shape and by parts are among them"
+    assert unclear(small.model_copy(update={"matched": 0}), candidates) == []
+    candidates[0].alignment = fit(19)
+    assert unclear(small, candidates)
+    candidates[0].alignment = fit(20)
+    assert unclear(small, candidates) == []
+    assert unclear(small, gather(small, seen(), [*hits, pdq(9, 31)])) == []
+    assert unclear(small, []) == []
+
+
+def test_local_features_follow_where_contours_fit(model: ModelSpec) -> None:
+    def matched(number: int, score: float, aligned: bool = False) -> Candidate:
+        return Candidate(number, template=TemplateMatch(score, score, WHOLE, WHOLE, False), aligned=aligned)
+
+    some = [matched(1, 0.2), matched(2, 0.9, aligned=True), matched(3, 0.1), matched(4, 0.6), Candidate(5)]
+    assert [one.image_id for one in promising(model, some)] == [4, 1]
 
 
 def test_the_surest_first_and_equal_ones_by_id(model: ModelSpec) -> None:

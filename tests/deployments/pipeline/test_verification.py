@@ -1,11 +1,17 @@
-"""Verification on real servers: features are kept, made anew where they are gone, and never end a search."""
+"""Verification on real servers: details are kept, made anew where they are gone, and never end a search."""
 
+from collections.abc import Callable
+
+import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from configs.models import ModelSpec
 from deployments.pipeline.matching import Candidate
 from deployments.pipeline.processor import Processor
+from deployments.vision.details import Details
+from deployments.vision.template import FIELD_BYTES
 from storage.errors import NotFound
 from storage.features import features_key
 from storage.uploads import remove
@@ -17,23 +23,59 @@ async def ask(processor: Processor, model: ModelSpec, *ids: int | None) -> list[
     (found,) = await processor.look(model, [edited("astronaut.png", "crop50")], judge=False)
     candidates = [Candidate(number or 0) for number in ids]
     processor.verifier._held.clear()
-    await processor.verifier.verify(found, candidates)
+    await processor.verifier.verify(model, found, candidates)
     return candidates
 
 
-async def test_features_lie_beside_the_picture(processor: Processor, put: Upload, model: ModelSpec) -> None:
+async def test_details_lie_beside_the_picture(processor: Processor, put: Upload, model: ModelSpec) -> None:
     astronaut, coffee = await put(jpeg(photo("astronaut.png"))), await put(jpeg(photo("coffee.png")))
     await run_queue(processor)
-    assert (await processor.objects.get(features_key(astronaut.s3_path)))[:4] == b"SGLF"
+    kept = Details.from_bytes(await processor.objects.get(features_key(astronaut.s3_path)))
+    assert len(kept.points) > 100 and kept.contours.cells.any()
     right, wrong = await ask(processor, model, astronaut.id, coffee.id)
     assert right.alignment is not None and right.alignment.inliers > 50
     assert right.alignment.stored_overlap == pytest.approx(0.5, abs=0.05)
     assert wrong.alignment is None or wrong.alignment.inliers < 8
 
 
-@pytest.mark.parametrize("damage", [None, b"", b"SGLF\x63\x00\x01\x00\x01\x00", b"rubbish"])
-async def test_lost_or_damaged_features_are_made_anew(
-    processor: Processor, put: Upload, model: ModelSpec, damage: bytes | None
+def written_by_version_1(good: bytes) -> bytes:
+    return good[FIELD_BYTES:]  # local features alone
+
+
+def of_another_version(good: bytes) -> bytes:
+    return good[: FIELD_BYTES + 4] + b"\x63" + good[FIELD_BYTES + 5 :]
+
+
+DAMAGES = [None, lambda _: b"", lambda _: b"rubbish", lambda good: good[:-7], written_by_version_1, of_another_version]
+
+
+async def test_what_local_features_cannot_tell_is_told_by_contours(
+    processor: Processor, put: Upload, model: ModelSpec
+) -> None:
+    astronaut, coffee = await put(jpeg(photo("astronaut.png"))), await put(jpeg(photo("coffee.png")))
+    await run_queue(processor)
+    drawn = Image.fromarray(255 - cv2.Canny(cv2.GaussianBlur(np.asarray(photo("astronaut.png")), (0, 0), 1.5), 60, 140))
+    part = drawn.convert("RGB").crop((0, 0, int(drawn.width * 0.75), int(drawn.height * 0.75)))
+    (found,) = await processor.look(model, [jpeg(part)], judge=False)
+    candidates = [Candidate(astronaut.id or 0), Candidate(coffee.id or 0)]
+    await processor.verifier.verify(model, found, candidates)
+    right, wrong = candidates
+    assert right.alignment is None or right.alignment.inliers < 20
+    assert right.template is not None and right.template.score > 0.25
+    np.testing.assert_allclose(right.template.stored_box, (0, 0, 0.75, 0.75), atol=0.08)
+    assert wrong.scores.template < 0.1
+
+
+async def test_a_settled_candidate_spares_the_contours(processor: Processor, put: Upload, model: ModelSpec) -> None:
+    astronaut, coffee = await put(jpeg(photo("astronaut.png"))), await put(jpeg(photo("coffee.png")))
+    await run_queue(processor)
+    candidates = await ask(processor, model, astronaut.id, coffee.id)
+    assert all(one.template is None for one in candidates)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+async def test_lost_or_damaged_details_are_made_anew(
+    processor: Processor, put: Upload, model: ModelSpec, damage: Callable[[bytes], bytes] | None
 ) -> None:
     image = await put(jpeg(photo("astronaut.png")))
     await run_queue(processor)
@@ -42,7 +84,7 @@ async def test_lost_or_damaged_features_are_made_anew(
     if damage is None:
         await processor.objects.delete(key)
     else:
-        await processor.objects.put(key, damage, "application/octet-stream")
+        await processor.objects.put(key, damage(good), "application/octet-stream")
     (one,) = await ask(processor, model, image.id)
     assert one.alignment is not None and one.alignment.inliers > 50
     assert await processor.objects.get(key) == good
@@ -61,13 +103,13 @@ async def test_a_picture_that_is_gone_has_no_alignment(processor: Processor, put
     assert gone.alignment is lost.alignment is unknown.alignment is None
 
 
-async def test_only_so_many_features_are_held(processor: Processor) -> None:
+async def test_only_so_many_details_are_held(processor: Processor) -> None:
     (found,) = await processor.look(
         processor.registry[processor.registry.default], [jpeg(photo("coffee.png"))], judge=False
     )
     verifier = processor.verifier
     verifier._most = 3
     for number in range(6):
-        verifier._remember(f"images/{number}", found.features)
+        verifier._remember(f"images/{number}", found.details)
     assert list(verifier._held) == ["images/3", "images/4", "images/5"]
-    assert np.all([len(one) > 0 for one in verifier._held.values()])
+    assert np.all([len(one.points) > 0 for one in verifier._held.values()])

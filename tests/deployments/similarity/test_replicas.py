@@ -17,7 +17,7 @@ def test_one_table_for_each_descriptor_and_one_for_pdq() -> None:
     assert spaces_of(registry) == [
         PDQ_SPACE,
         VectorSpace(spec.descriptor_name, spec.descriptor.dim),
-        VectorSpace("shape@1", 256),
+        VectorSpace("shape@2", 128),
         VectorSpace("wide@2", 2048),
     ]
     assert len({space.table_name for space in spaces_of(registry)}) == 4
