@@ -38,7 +38,7 @@ _METHODS = {
 _SETTLED = 20
 """Inliers from which a candidate is certain."""
 _PROMISING = 0.15
-"""Score of a template match from which local features are compared too; unrelated pairs reach it once in 500."""
+"""Score of a template match from which local features are compared too; chosen by hand, not measured."""
 
 
 def candidates_query(model: ModelSpec, found: Look, *, exclude: int | None, k: int = _NEAR) -> Query:

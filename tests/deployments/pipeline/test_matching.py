@@ -151,7 +151,8 @@ def test_a_semantic_descriptor_gives_semantic_matches(model: ModelSpec) -> None:
     (link,) = decide(wanting, found, gather(wanting, found, [Hit("dino@1", 4, 0, 0, WHOLE, 0.71)]), [], versions={})
     assert (link.relation, link.method, link.score, link.threshold) == ("semantic", "semantic", 0.71, 0.6)
     assert link.evidence["semantic"] == {"name": "dino@1", "score": 0.71}
-    assert max(link.evidence["confidence"].values()) < 0.001, "the bias alone, rounded"
+    nothing = [round(confidence(Scores(), fusion), 4) for fusion in (model.copy_fusion, model.fusion)]
+    assert link.evidence["confidence"] == dict(zip(("copy", "semantic"), nothing, strict=True))
 
 
 def test_evidence(model: ModelSpec) -> None:
