@@ -146,7 +146,7 @@ def _each(compare: Compare, pairs: Sequence[tuple[Candidate, Details]]) -> None:
 
 
 def best_alignment(query: LocalFeatures, stored: LocalFeatures) -> Alignment | None:
-    """How a picture or its mirror image lies in a stored one. Blocking, 1 to 3 ms."""
+    """How a picture or its mirror image lies in a stored one. Blocking; ``benchmarks.stages`` prints the time."""
     upright = align(query, stored)
     if upright is not None and upright.inliers >= _ENOUGH:
         return upright

@@ -33,7 +33,7 @@ class Details:
 
 
 def details_of(pixels: NDArray[np.uint8], layers: NDArray[np.float32] | None = None) -> Details:
-    """Extracts both. Blocking, about 18 ms.
+    """Extracts both. Blocking; ``benchmarks.stages`` prints the time.
 
     Args:
         pixels: uint8[h, w, 3] RGB.

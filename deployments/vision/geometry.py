@@ -84,7 +84,7 @@ def _overlap(transform: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def align(query: LocalFeatures, stored: LocalFeatures, *, mirrored: bool = False) -> Alignment | None:
-    """Fits one transform to the matching points of two pictures. Blocking, about 2 ms.
+    """Fits one transform to the matching points of two pictures. Blocking.
 
     Args:
         query: features of the picture asked about (of its mirror image where ``mirrored``).

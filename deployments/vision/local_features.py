@@ -69,7 +69,7 @@ class LocalFeatures:
 
 
 def local_features(pixels: NDArray[np.uint8], *, long_side: int = LONG_SIDE, most: int = MOST) -> LocalFeatures:
-    """The strongest key points of a picture. Blocking, about 15 ms.
+    """The strongest key points of a picture. Blocking; ``benchmarks.stages`` prints the time.
 
     Args:
         pixels: uint8[h, w, 3] RGB.

@@ -83,7 +83,7 @@ class ShapeDescriptor:
     def describe(
         self, pixels: NDArray[np.uint8], layers: NDArray[np.float32], inner: BoxShares | None
     ) -> tuple[list[View], NDArray[np.float32]]:
-        """Descriptors of a picture, of its parts, mirrored and turned, and of what is left without margins. Blocking, 3 ms.
+        """Descriptors of a picture, of its parts, mirrored and turned, and of what is left without margins. Blocking.
 
         Args:
             pixels: uint8[h, w, 3] RGB.

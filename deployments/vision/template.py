@@ -110,7 +110,7 @@ class Templates:
 
     @cached_property
     def made(self) -> list[Template]:
-        """Blocking, about 12 ms; 1 MB. Pictures of one colour have none."""
+        """Blocking. Holds 1 MB. Pictures of one colour have none."""
         return list(self._make())
 
     def _make(self) -> Iterator[Template]:
@@ -167,7 +167,7 @@ def correlations(query: Templates, stored: GradientField) -> Iterator[tuple[Temp
 
 
 def match_template(query: Templates, stored: GradientField) -> TemplateMatch | None:
-    """The best place of a query in a stored picture. Blocking, about 1 ms, and 15 for the first of a query.
+    """The best place of a query in a stored picture. Blocking; the first of a query costs more than the others.
 
     Returns:
         The match with the highest score, None where no size of the query lies closer than strangers do.
