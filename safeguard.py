@@ -16,6 +16,8 @@ from storage.errors import SafeGuardError
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="SafeGuard finds semantic copies of images.")
 keys = typer.Typer(no_args_is_help=True, help="API keys: make, list, revoke.")
 app.add_typer(keys, name="keys")
+jobs = typer.Typer(no_args_is_help=True, help="Bulk jobs: list, show, follow, pause, resume, cancel, retry.")
+app.add_typer(jobs, name="jobs")
 console = Console()
 Home = Annotated[
     Path | None,
@@ -105,6 +107,139 @@ def calibrate(
         table.add_row(row.relation, *measured, row.mode)
     console.print(table)
     console.print(f"{rows[0].pictures} different pictures, {rows[0].queries} queries; kept for {rows[0].networks}")
+
+
+@app.command()
+def backfill(
+    source: Annotated[str, typer.Argument(help="s3://bucket/prefix of the corpus; its objects stay where they are")],
+    home: Home = None,
+    model_name: Annotated[str | None, typer.Option(help="default: the default model")] = None,
+    cpus: Annotated[int, typer.Option(help="CPUs that the job may use", min=1, max=100_000)] = 1,
+    gpus: Annotated[int, typer.Option(help="GPUs that the job may use", min=0, max=10_000)] = 0,
+    reads_per_s: Annotated[
+        float | None, typer.Option(help="objects that it may read a second; unlimited without", min=0.001)
+    ] = None,
+    niceness: Annotated[int, typer.Option(help="of its processes: 0 runs level with the service", min=0, max=19)] = 10,
+    segment: Annotated[
+        int, typer.Option(help="units of 16 objects indexed before their links are made; more for many GPUs", min=1)
+    ] = 1024,
+    detach: Annotated[bool, typer.Option("--detach", help="do not wait for the end")] = False,
+) -> None:
+    """Indexes a corpus in S3. Run it again after any crash: it does only what is left."""
+    from graphs.jobs import start
+
+    job = asyncio.run(
+        start(
+            home, source, model_name=model_name, cpus=cpus, gpus=gpus, reads_per_s=reads_per_s, niceness=niceness,
+            segment_units=segment,
+        )
+    )  # fmt: skip
+    assert job.id is not None
+    if detach:
+        console.print(f"job {job.id}; see it with `safeguard jobs follow {job.id}`")
+    else:
+        _follow(home, job.id)
+
+
+def _follow(home: Path | None, job_id: int) -> None:
+    from graphs.jobs import abandoned, follow
+    from graphs.progress import Follower, progress_line
+
+    follower = Follower(console)
+    try:
+        job = asyncio.run(follow(home, job_id, follower.show))
+    except KeyboardInterrupt:
+        console.print(f"job {job_id} goes on; `safeguard jobs pause {job_id}` or `cancel {job_id}` stops it")
+        return
+    finally:
+        follower.close()
+    console.print(progress_line(job), highlight=False, soft_wrap=True)
+    if job.message:
+        console.print(job.message, highlight=False, soft_wrap=True)
+    if job.failed:
+        console.print(f"why {job.failed} failed: `safeguard jobs show {job_id} --failed`", highlight=False)
+    if abandoned(job):
+        console.print(f"its process has died; `safeguard jobs resume {job_id}` goes on", highlight=False)
+    if job.status == "failed" or abandoned(job):
+        raise typer.Exit(1)
+
+
+@jobs.command("list")
+def list_jobs(home: Home = None) -> None:
+    """The newest hundred jobs."""
+    from graphs.jobs import every
+    from storage.jobs import per_second
+
+    table = Table("job", "status", "source", "model", "objects", "done", "failed", "unchanged", "pictures/s", "created")
+    for job in asyncio.run(every(home)):
+        counts = (str(count) for count in (job.objects, job.done, job.failed, job.skipped))
+        created = job.created_at.strftime("%Y-%m-%d %H:%M")
+        table.add_row(str(job.id), job.status, job.source, job.model_name, *counts, f"{per_second(job):.1f}", created)
+    console.print(table)
+
+
+@jobs.command()
+def show(
+    job_id: int,
+    home: Home = None,
+    failed: Annotated[bool, typer.Option("--failed", help="every object that failed, and why")] = False,
+) -> None:
+    """How far a job is, and what went wrong."""
+    from graphs.jobs import failed as failures
+    from graphs.jobs import show as look
+    from graphs.progress import progress_line
+
+    async def tell() -> None:
+        job = await look(home, job_id)
+        console.print(f"{job.source} by {job.model_name}, made {job.created_at:%Y-%m-%d %H:%M}", highlight=False)
+        console.print(progress_line(job), highlight=False, soft_wrap=True)
+        if job.message:
+            console.print(job.message, highlight=False, soft_wrap=True)
+        if failed:
+            async for one in failures(home, job_id):
+                console.print(f"{one.path}: {one.reason}", highlight=False, markup=False, soft_wrap=True)
+
+    asyncio.run(tell())
+
+
+@jobs.command("follow")
+def follow_job(job_id: int, home: Home = None) -> None:
+    """Shows a job until it has ended or rests."""
+    _follow(home, job_id)
+
+
+@jobs.command()
+def pause(job_id: int, home: Home = None) -> None:
+    """Stops a job after the units in work; `resume` goes on."""
+    _change(home, job_id, "paused")
+
+
+@jobs.command()
+def resume(job_id: int, home: Home = None) -> None:
+    """Goes on with a job that was paused, has failed, or whose process has died."""
+    _change(home, job_id, "waiting")
+
+
+@jobs.command()
+def cancel(job_id: int, home: Home = None) -> None:
+    """Ends a job. What is done stays; what is half done is taken back."""
+    _change(home, job_id, "cancelling")
+
+
+def _change(home: Path | None, job_id: int, wanted: str) -> None:
+    from graphs.jobs import change
+    from storage.job_tables import JobStatus
+
+    job = asyncio.run(change(home, job_id, JobStatus(wanted)))
+    console.print(f"job {job_id} is {job.status}")
+
+
+@jobs.command("retry")
+def retry_job(job_id: int, home: Home = None) -> None:
+    """Tries the failed objects of a job again."""
+    from graphs.jobs import retry
+
+    console.print(f"{asyncio.run(retry(home, job_id))} objects are tried again")
 
 
 @keys.command("create")

@@ -1,49 +1,21 @@
-"""The networks in this process, without Ray: for measurements and as the plain loop that the service is compared with."""
+"""The whole cascade in this process, without Ray and without servers: for measurements."""
 
 import asyncio
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
-from configs.models import DescriptorSpec, ModelRegistry, ModelSpec
+from configs.models import ModelRegistry, ModelSpec
 from configs.settings import Settings
 from deployments.pipeline.look import Look, look
 from deployments.pipeline.matching import Candidate, candidates_query, gather
+from deployments.pipeline.networks import LocalNetworks
 from deployments.pipeline.processor import vector_rows
 from deployments.pipeline.verification import rounds
 from deployments.similarity.index import ExactIndex
 from deployments.similarity.reader import Hit
 from deployments.similarity.replicas import spaces_of
 from deployments.vision.details import Details
-from deployments.vision.factory import build_descriptor, build_detector, build_filter
-from deployments.vision.interfaces import Box
 from deployments.vision.shape import ShapeDescriptor
 from storage.errors import SafeGuardError
-
-
-class LocalNetworks:
-    """The networks of one model; calls block the loop they run on."""
-
-    def __init__(self, model: ModelSpec, settings: Settings) -> None:
-        specs = [spec for spec in (model.descriptor, model.semantic) if spec]
-        self._descriptors = {spec.path: build_descriptor(spec, settings) for spec in specs}
-        self._detector = build_detector(model.detector, settings)
-        self._filter = build_filter(model.content_filter, settings) if model.content_filter else None
-
-    async def detect(
-        self, model: ModelSpec, frames: NDArray[np.uint8], filter_frames: NDArray[np.uint8] | None,
-        sizes: list[tuple[int, int]],
-    ) -> tuple[list[list[Box]], list[float] | None]:  # fmt: skip
-        """See ``deployments.pipeline.look.Networks.detect``."""
-        boxes = self._detector.finish(self._detector.forward(frames), sizes)
-        if self._filter is None or filter_frames is None:
-            return boxes, None
-        return boxes, [float(score) for score in self._filter.forward(filter_frames)]
-
-    async def embed(self, descriptor: DescriptorSpec, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """See ``deployments.pipeline.look.Networks.embed``."""
-        return self._descriptors[descriptor.path].forward(frames)
 
 
 class LocalCascade:

@@ -23,10 +23,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.client import Client
-from benchmarks.local import LocalNetworks
 from configs.models import load_models
 from configs.settings import Settings
 from deployments.pipeline.look import look
+from deployments.pipeline.networks import LocalNetworks
 from deployments.vision.shape import ShapeDescriptor
 from graphs.service import Running, down, up
 

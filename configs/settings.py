@@ -89,6 +89,9 @@ class Settings(BaseSettings):
         pattern=r"^(auto|float32|float16|bfloat16)$",
         description="precision of transformers and TorchScript models",
     )
+    ray_dashboard: str | None = Field(
+        None, description="address of the Ray dashboard, where bulk jobs are submitted; set by `safeguard up`"
+    )
     model_threads: int = Field(
         0, ge=0, le=256, description="threads of one network call; 0: the replica's own CPU share, at least 1"
     )

@@ -1,4 +1,4 @@
-"""The Ray head of one installation and the Serve application on it. Imports storage and configs; no deployment code."""
+"""The Ray head of one installation and the Serve application on it. Of deployments it imports the call of the dashboard only."""
 
 import contextlib
 import importlib.util
@@ -20,6 +20,7 @@ import psutil
 import yaml
 
 from configs.settings import Settings
+from deployments.job_submission import ask_dashboard
 from storage.embedded.ports import Ports
 from storage.embedded.process import ManagedProcess
 from storage.errors import ConfigurationError, SafeGuardError, Unavailable
@@ -30,7 +31,6 @@ _SOCKET_ROOM = 40
 """Ray puts sockets with up to 65 more characters below its folder; a socket's path may have 107. HAProxy takes 97, with
 70 more, so its sockets always lie below /tmp."""
 
-_DASHBOARD_LIMIT_S = 30.0
 _REPLICA_PORTS = 60
 
 
@@ -77,6 +77,16 @@ class RayCluster:
         """True if the head was started and has gone away by itself."""
         return self._process.crashed
 
+    @property
+    def alive(self) -> bool:
+        """Whether the head runs, as far as is known: one that was not started here is taken for running."""
+        return bool(self._outside) or self._process.alive
+
+    @property
+    def token_file(self) -> Path:
+        """Holds the cluster's token."""
+        return self._token
+
     def environment(self) -> dict[str, str]:
         """What every process of the cluster, and every client of it, runs with."""
         return {
@@ -95,6 +105,8 @@ class RayCluster:
             "RAY_worker_niceness": "0",  # 15 by default: any other program would push the service aside
             "RAY_metrics_report_interval_ms": "10000",
             "SAFEGUARD_HOME": str(self._settings.home),
+            "SAFEGUARD_RAY_DASHBOARD": self.dashboard,
+            "SAFEGUARD_PYTHON": sys.executable,
             "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH", "")])),
             "TRANSFORMERS_OFFLINE": os.environ.get("TRANSFORMERS_OFFLINE", "0"),
         }
@@ -128,6 +140,8 @@ class RayCluster:
             f"--metrics-export-port={port('ray_metrics')}", f"--ray-client-server-port={port('ray_client')}",
             "--min-worker-port=0", "--max-worker-port=0",
             f"--object-store-memory={_object_store_bytes()}",
+            # Beside the CPUs that Serve's replicas reserve: what bulk jobs may use of this machine.
+            f"--resources={json.dumps({'bulk': os.cpu_count() or 1})}",
         ]  # fmt: skip
         environment = self.environment() | self._haproxy()
         self._process.start(command, environment=environment, folder=PROJECT)
@@ -175,15 +189,7 @@ class RayCluster:
 
     def _ask(self, method: str, content: dict[str, Any] | None = None) -> dict[str, Any]:
         """One call of Serve's REST API on the dashboard. Ray's own client keeps the first token it reads for good."""
-        headers = {"Content-Type": "application/json"}
-        if self._token.exists():
-            headers["Authorization"] = f"Bearer {self._token.read_text().strip()}"
-        body = json.dumps(content).encode() if content is not None else None
-        request = urllib.request.Request(f"{self.dashboard}/api/serve/applications/", body, headers, method=method)
-        with urllib.request.urlopen(request, timeout=_DASHBOARD_LIMIT_S) as answer:
-            text = answer.read()
-        found: dict[str, Any] = json.loads(text) if text else {}
-        return found
+        return ask_dashboard(self.dashboard, self._token, method, "/api/serve/applications/", content)
 
     @staticmethod
     def _wait(ready: Callable[[], bool], timeout_s: float, message: str) -> None:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from storage.errors import InvalidInput, NotFound, StaleClaim
@@ -97,19 +97,40 @@ WHERE image.id = held.id AND image.lease_token = held.token AND image.status = '
 RETURNING image.id
 """)
 
-_LINKS = text("""
-WITH link AS (SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS l(
-        image_id bigint, other bigint, relation text, method text, score float8, threshold float8, evidence jsonb)),
+_LINK_COLUMNS = (
+    "image_id bigint, other bigint, relation text, method text, score float8, threshold float8, evidence jsonb"
+)
+
+
+def links_from(source: str) -> TextClause:
+    """The statement that stores links once per pair: the surest relation, then the better score, is kept.
+
+    Equal ones are told apart by their evidence, so the outcome does not depend on who came first. Links to images that
+    were deleted meanwhile are dropped.
+
+    Args:
+        source: a SELECT of image_id, other, relation, method, score, threshold, evidence.
+    """
+
+    def order(row: str) -> str:
+        rank = f"array_position(ARRAY['exact', 'copy', 'external', 'semantic'], {row}.relation)"
+        return f"({rank}, -{row}.score, ({row}.evidence - 'index_versions')::text)"
+
+    return text(f"""
+WITH link AS ({source}),
      present AS (SELECT id FROM image WHERE id IN (SELECT other FROM link) ORDER BY id FOR KEY SHARE)
 INSERT INTO image_match AS held (image_a, image_b, relation, method, score, threshold, evidence)
 SELECT DISTINCT ON (least(image_id, other), greatest(image_id, other))
        least(image_id, other), greatest(image_id, other), relation, method, score, threshold, evidence
 FROM link JOIN present ON present.id = link.other
-ORDER BY least(image_id, other), greatest(image_id, other), score DESC
+ORDER BY least(image_id, other), greatest(image_id, other), {order("link")}
 ON CONFLICT (image_a, image_b) DO UPDATE SET relation = excluded.relation, method = excluded.method,
     score = excluded.score, threshold = excluded.threshold, evidence = excluded.evidence
-    WHERE excluded.score > held.score
+    WHERE {order("excluded")} < {order("held")}
 """)
+
+
+_LINKS = links_from(f"SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS l({_LINK_COLUMNS})")
 
 _OBJECTS = text("""
 INSERT INTO detection (image_id, ordinal, label, score, x0, y0, x1, y1, model)

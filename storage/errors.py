@@ -11,7 +11,8 @@ SafeGuardError
 ├── Forbidden           the key lacks the scope (403)
 ├── RateLimited         the key's limit is used up (429)
 ├── Unavailable         a part we need does not answer (503)
-│   └── FencedOut       another writer has taken over
+│   ├── FencedOut       another writer has taken over
+│   └── Refused         the object store's keys have no right to what is asked
 └── ConfigurationError  an option, model file or folder is wrong (raised at start, never to clients)
 """
 
@@ -83,6 +84,10 @@ class Unavailable(SafeGuardError):
 
 class FencedOut(Unavailable):
     """Another similarity writer has taken over; this one must stop."""
+
+
+class Refused(Unavailable):
+    """The object store refuses access with the keys that the settings give."""
 
 
 class ConfigurationError(SafeGuardError):

@@ -91,6 +91,11 @@ class Image(SQLModel, table=True):
         default=None, description="the token whose result was stored: makes a repeat answerable"
     )
     failure: str | None = Field(default=None, sa_column=Column(Text))
+    etag: str | None = Field(
+        default=None,
+        sa_column=Column(Text),
+        description="of an object that stays in a corpus (s3_path s3://bucket/key)",
+    )
 
 
 class Detection(SQLModel, table=True):

@@ -9,6 +9,7 @@ from deployments.ingress import (
     evidence,
     health,
     images,
+    jobs,
     moderation,
     problems,
     processing,
@@ -25,6 +26,7 @@ _TAGS = [
     {"name": "moderation", "description": "Whether an image may stay, and why."},
     {"name": "search", "description": "Search without storing."},
     {"name": "models", "description": "What can process an image."},
+    {"name": "jobs", "description": "Bulk indexing of a corpus in S3."},
     {"name": "health", "description": "For probes; no key needed."},
 ]
 _DESCRIPTION = """Finds semantic copies of images, recognises people and objects, filters content.
@@ -53,7 +55,7 @@ def create_app(context: Context) -> FastAPI:
     problems.install(app)
     app.add_middleware(BodyLimit, max_bytes=context.settings.max_upload_bytes + FORM_BYTES)
     # processing before images: /image/poll/{model_name} must not be read as an image's id.
-    for module in (processing, images, evidence, moderation, searching, catalogue):
+    for module in (processing, images, evidence, moderation, searching, catalogue, jobs):
         app.include_router(module.router, prefix=BASE_PATH)
     app.include_router(health.router)
     app.openapi = lambda: documents.describe(app)  # type: ignore[method-assign]

@@ -36,6 +36,13 @@ class Platform(Protocol):
             Unavailable: the writer does not answer.
         """
 
+    async def submit_job(self, job_id: int) -> None:
+        """Starts a runner of a bulk job; a second one of the same job ends by itself.
+
+        Raises:
+            Unavailable: Ray takes no jobs now.
+        """
+
     async def index_info(self) -> dict[str, Any]:
         """For each vector table: rows, version, age_s (seconds since it was looked at), exists.
 

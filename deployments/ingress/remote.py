@@ -8,6 +8,8 @@ from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
+from configs.settings import Settings
+from deployments.job_submission import submit
 from deployments.pipeline.search import Found
 from storage.errors import SafeGuardError, Unavailable
 
@@ -42,13 +44,20 @@ class RemotePlatform:
     """See ``deployments.ingress.context.Platform``.
 
     Args:
+        settings: where Ray's dashboard is.
         pipeline, reader, writer: handles.
         call_timeout_s: limit of each call, seconds.
     """
 
     def __init__(
-        self, pipeline: DeploymentHandle, reader: DeploymentHandle, writer: DeploymentHandle, call_timeout_s: float
+        self,
+        settings: Settings,
+        pipeline: DeploymentHandle,
+        reader: DeploymentHandle,
+        writer: DeploymentHandle,
+        call_timeout_s: float,
     ) -> None:
+        self._settings = settings
         self._pipeline = pipeline
         self._reader = reader
         self._writer = writer
@@ -62,6 +71,12 @@ class RemotePlatform:
     async def remove(self, image_ids: list[int]) -> None:
         """See ``Platform.remove``."""
         await call(self._writer.remove, self._timeout_s, image_ids)
+
+    async def submit_job(self, job_id: int) -> None:
+        """See ``Platform.submit_job``."""
+        if self._settings.ray_dashboard is None:
+            raise Unavailable("no Ray dashboard is set (SAFEGUARD_RAY_DASHBOARD), so no bulk job can be started")
+        await submit(self._settings.ray_dashboard, job_id)
 
     async def index_info(self) -> dict[str, Any]:
         """See ``Platform.index_info``."""

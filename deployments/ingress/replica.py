@@ -38,7 +38,7 @@ class Ingress:
             settings=settings,
             registry=load_models(settings.models_file),
             signal=UploadSignal(settings),
-            platform=RemotePlatform(pipeline, reader, writer, call_timeout_s),
+            platform=RemotePlatform(settings, pipeline, reader, writer, call_timeout_s),
         )
         await self._context.signal.start()
 

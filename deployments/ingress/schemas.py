@@ -7,6 +7,7 @@ from fastapi import Path
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from deployments.pipeline.verdict import Verdict
+from storage.job_tables import JobStatus
 from storage.tables import Relation, Status
 
 MAX_ID = 2**63 - 1
@@ -33,6 +34,7 @@ Moment = Annotated[
 """Shown in UTC to the second, with an offset, as the document has it."""
 
 ImageId = Annotated[int, Path(ge=1, le=MAX_ID, description="id of an image", examples=[1])]
+JobId = Annotated[int, Path(ge=1, le=MAX_ID, description="id of a job", examples=[1])]
 ModelNamePath = Annotated[str, Path(pattern=MODEL_NAME, description="name of a queue", examples=["copies"])]
 SentId = Annotated[
     int,
@@ -259,3 +261,45 @@ class Readiness(Shown):
 
     status: Literal["ready"] = "ready"
     checks: dict[str, Check]
+
+
+class JobShown(Shown):
+    """One bulk job."""
+
+    id: int
+    kind: str
+    status: JobStatus
+    source: str
+    model_name: str
+    created_by: str
+    created_at: Moment
+    started_at: Moment | None
+    finished_at: Moment | None
+    objects: int = Field(description="in the ledger; final once it is listed")
+    listed: bool
+    skipped: int = Field(description="indexed before and unchanged")
+    indexed: int = Field(description="vectors and rows are stored")
+    done: int = Field(description="images, with their links")
+    failed: int = Field(description="see /jobs/{job_id}/failures")
+    pictures_per_second: float
+    message: str | None
+
+
+class JobFailureShown(Shown):
+    """An object that no image could be made of."""
+
+    image_id: int = Field(description="pass the last one as `after` to go on")
+    path: str
+    size: int
+    reason: str
+    at: Moment
+
+
+class NewJob(Sent):
+    """``POST /jobs``."""
+
+    source: str = Field(description="s3://bucket/prefix", max_length=1100, examples=["s3://corpus/2024/"])
+    model_name: str | None = Field(None, pattern=MODEL_NAME, description="default: the default model")
+    cpus: int = Field(1, ge=1, le=100_000, description="that the job may use")
+    gpus: int = Field(0, ge=0, le=10_000, description="that the job may use")
+    reads_per_s: float | None = Field(None, gt=0, description="objects read a second at most")

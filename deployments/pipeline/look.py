@@ -82,8 +82,11 @@ class Networks(Protocol):
 
 
 @dataclass(frozen=True)
-class _Prepared:
+class Prepared:
+    """A decoded picture, ready for the networks: what needs none of them is in it already."""
+
     sha256: bytes
+    media_type: str
     pixels: NDArray[np.uint8]
     size: tuple[int, int]
     pdq: NDArray[np.uint8]
@@ -96,9 +99,16 @@ class _Prepared:
     grey: NDArray[np.uint8]
 
 
-def _prepare(
-    data: bytes, model: ModelSpec, shape: ShapeDescriptor | None, max_pixels: int, long_side: int, judge: bool
-) -> _Prepared:
+def prepare(
+    data: bytes, model: ModelSpec, shape: ShapeDescriptor | None, *, max_pixels: int, long_side: int, judge: bool = True
+) -> Prepared:
+    """Decodes a picture and makes all that needs no network. Blocking.
+
+    Args:
+        judge: for the content filter too.
+    Raises:
+        UnsupportedImage, TooLarge: the picture cannot be read.
+    """
     image = decode(data, max_pixels=max_pixels, long_side=long_side)
     pixels = image.pixels
     hashes, quality = pdq_hashes(pixels)
@@ -107,15 +117,17 @@ def _prepare(
         frames["filter"] = prepare_square(pixels, model.content_filter.input_size)
     inner = inner_box(pixels) if model.views else None
     grey = grey_square(pixels)
-    layers = gradient_layers(grey)
+    layers = gradient_layers(grey) if shape is not None or model.verified else None
     shape_views: list[View] = []
     shapes = np.empty((0, 0), np.float32)
-    if shape is not None:
+    if shape is not None and layers is not None:
         shape_views, shapes = shape.describe(pixels, layers, inner)
     details = details_of(pixels, layers) if model.verified else None
     size = (image.width, image.height)
     digest = hashlib.sha256(data).digest()
-    return _Prepared(digest, pixels, size, hashes, quality, frames, inner, shape_views, shapes, details, grey)
+    return Prepared(
+        digest, image.media_type, pixels, size, hashes, quality, frames, inner, shape_views, shapes, details, grey
+    )
 
 
 def choose_regions(boxes: Sequence[Box], size: tuple[int, int], *, most: int, min_share: float) -> list[BoxShares]:
@@ -164,17 +176,22 @@ async def look(
         For each picture what was seen, or why it cannot be read.
     """
 
-    def prepare(data: bytes) -> _Prepared | SafeGuardError:
+    def attempt(data: bytes) -> Prepared | SafeGuardError:
         try:
-            return _prepare(data, model, shape, max_pixels, long_side, judge)
+            return prepare(data, model, shape, max_pixels=max_pixels, long_side=long_side, judge=judge)
         except SafeGuardError as error:
             return error
 
-    prepared = await asyncio.gather(*(asyncio.to_thread(prepare, data) for data in pictures))
-    good = [item for item in prepared if isinstance(item, _Prepared)]
+    prepared = await asyncio.gather(*(asyncio.to_thread(attempt, data) for data in pictures))
+    looks = iter(await describe(networks, model, [item for item in prepared if isinstance(item, Prepared)]))
+    return [item if isinstance(item, SafeGuardError) else next(looks) for item in prepared]
+
+
+async def describe(networks: Networks, model: ModelSpec, good: Sequence[Prepared]) -> list[Look]:
+    """What the networks see in prepared pictures, all in a few calls."""
     if not good:
-        return [item for item in prepared if isinstance(item, SafeGuardError)]
-    judged = model.content_filter is not None and judge
+        return []
+    judged = "filter" in good[0].frames
     filter_frames = np.stack([item.frames["filter"] for item in good]) if judged else None
     # The views that need no detection are embedded while the detector works; only its regions have to wait for it.
     first = [views_of([], item.inner) if model.views else [WHOLE] for item in good]
@@ -193,12 +210,11 @@ async def look(
         for found, item in zip(boxes, good, strict=True)
     ]
     late = await _embed(networks, model.descriptor, good, regions)
-    looks = iter(
+    return [
         _joined(item, boxes[place], unsafe[place] if unsafe else None, first[place] + regions[place],
                 np.concatenate([early[place], late[place]]), meanings[place] if meanings else None)
         for place, item in enumerate(good)
-    )  # fmt: skip
-    return [item if isinstance(item, SafeGuardError) else next(looks) for item in prepared]
+    ]  # fmt: skip
 
 
 async def _nothing() -> None:
@@ -206,7 +222,7 @@ async def _nothing() -> None:
 
 
 async def _embed(
-    networks: Networks, descriptor: DescriptorSpec, pictures: list[_Prepared], views: list[list[View]]
+    networks: Networks, descriptor: DescriptorSpec, pictures: Sequence[Prepared], views: list[list[View]]
 ) -> list[NDArray[np.float32]]:
     """For each picture float32[views, dim], all in one call of the network."""
     counts = [len(some) for some in views]
@@ -224,7 +240,7 @@ async def _embed(
 
 
 def _joined(
-    item: _Prepared,
+    item: Prepared,
     boxes: list[Box],
     unsafe: float | None,
     views: list[View],

@@ -14,16 +14,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from configs.models import ModelRegistry, ModelSpec
 from configs.settings import Settings
-from deployments.pipeline.limits import Limits
+from deployments.pipeline.linking import Linker
 from deployments.pipeline.look import Look, Networks, look
-from deployments.pipeline.matching import candidates_query, decide, gather
-from deployments.pipeline.verification import Verifier
+from deployments.pipeline.matching import candidates_query
 from deployments.similarity.reader import Hit, Query
 from deployments.vision.shape import ShapeDescriptor
 from deployments.vision.views import View
 from storage import claims as claiming
 from storage import images
-from storage.claims import Claim, FoundObject, Link, Outcome
+from storage.claims import Claim, FoundObject, Outcome
 from storage.errors import NotFound, SafeGuardError, TooLarge, Unavailable, UnsupportedImage
 from storage.objects import ObjectStore
 from storage.vectors import PDQ_SPACE, VectorRows
@@ -60,8 +59,7 @@ class Processor:
     registry: ModelRegistry
     networks: Networks
     index: Index
-    verifier: Verifier
-    limits: Limits
+    linker: Linker
     shapes: dict[str, ShapeDescriptor]
     _written: set[int] = field(default_factory=set, init=False, repr=False)
     """Images in work whose vectors may be stored already: another claim of them must replace those."""
@@ -79,25 +77,6 @@ class Processor:
             long_side=self.settings.decode_long_side,
             judge=judge,
         )
-
-    async def links(
-        self, model: ModelSpec, found: Look, hits: Sequence[Hit], twins: Sequence[int], *, versions: dict[str, int],
-        query_id: int | None,
-    ) -> list[Link]:  # fmt: skip
-        """From the hits of the index to links: gather, verify the best, decide.
-
-        Raises:
-            Unavailable: the object store or the database does not answer.
-        """
-        candidates = gather(model, found, hits)
-        await self.verifier.verify(model, found, candidates)
-        active, shadow = await self.limits.active(model), await self.limits.shadow(model)
-        links = decide(active, found, candidates, twins, versions=versions, query_id=query_id)
-        if shadow is not None and query_id is not None:
-            tried, calibrations = shadow
-            otherwise = decide(tried, found, candidates, twins, versions=versions, query_id=query_id)
-            await self.limits.compare(calibrations, links, otherwise)
-        return links
 
     async def process(self, held: Sequence[Claim]) -> None:
         """Processes claims of one model and gives each an end: PROCESSED, FAILED or back into the queue.
@@ -170,7 +149,11 @@ class Processor:
         self._written.update(claim.image_id for claim, _ in seen)
         # Before the vectors, so that whoever finds those finds the details too.
         await asyncio.gather(
-            *(self.verifier.store(claim.s3_path, found.details) for claim, found in seen if found.details is not None)
+            *(
+                self.linker.verifier.store(claim.s3_path, found.details)
+                for claim, found in seen
+                if found.details is not None
+            )
         )
         versions = await self.index.add(
             vector_rows(model, [(claim.image_id, found) for claim, found in seen]),
@@ -184,15 +167,8 @@ class Processor:
         outcomes = []
         for (claim, found), near in zip(seen, hits, strict=True):
             twins = [other for other in same.get(found.sha256, []) if other != claim.image_id]
-            links = await self.links(model, found, near, twins, versions=versions, query_id=claim.image_id)
-            objects = [
-                FoundObject(
-                    box.label, round(box.score, 4), tuple(round(edge, 1) for edge in box.corners), model.detector_name
-                )
-                for box in found.boxes
-            ]
-            scores = {model.filter_name: found.unsafe} if model.filter_name and found.unsafe is not None else {}
-            outcomes.append(Outcome(claim, links, objects, scores))
+            links = await self.linker.links(model, found, near, twins, versions=versions, query_id=claim.image_id)
+            outcomes.append(Outcome(claim, links, found_objects(model, found), content_scores(model, found)))
         finished = await claiming.finish(self.engine, outcomes)
         self._written.difference_update(claim.image_id for claim, _ in seen)
         lost = len(outcomes) - len(finished)
@@ -218,6 +194,19 @@ class Processor:
             except Exception as error:
                 # The lease ends by itself; another claim follows.
                 _log.warning("a claim could not be given back: %s", type(error).__name__)
+
+
+def found_objects(model: ModelSpec, found: Look) -> list[FoundObject]:
+    """People and objects of a picture as they are stored."""
+    return [
+        FoundObject(box.label, round(box.score, 4), tuple(round(edge, 1) for edge in box.corners), model.detector_name)
+        for box in found.boxes
+    ]
+
+
+def content_scores(model: ModelSpec, found: Look) -> dict[str, float]:
+    """How unsafe the model's filter holds a picture to be; empty where none was asked."""
+    return {model.filter_name: found.unsafe} if model.filter_name and found.unsafe is not None else {}
 
 
 def vector_rows(model: ModelSpec, looks: Sequence[tuple[int, Look]]) -> dict[str, VectorRows]:

@@ -16,6 +16,7 @@ from configs.settings import load_settings
 from deployments.detector import DetectCall, Detected
 from deployments.logs import log_to_replica
 from deployments.pipeline.limits import Limits
+from deployments.pipeline.linking import Linker
 from deployments.pipeline.loop import ClaimLoop
 from deployments.pipeline.processor import Processor
 from deployments.pipeline.search import Found, search
@@ -123,14 +124,16 @@ class Pipeline:
             registry,
             RemoteNetworks(embedder, detector, call_timeout_s),
             RemoteIndex(readers, writer, call_timeout_s),
-            Verifier(
-                engine,
-                objects,
-                max_pixels=settings.max_pixels,
-                long_side=settings.decode_long_side,
-                held=settings.features_held,
+            Linker(
+                Verifier(
+                    engine,
+                    objects,
+                    max_pixels=settings.max_pixels,
+                    long_side=settings.decode_long_side,
+                    held=settings.features_held,
+                ),
+                Limits(engine),
             ),
-            Limits(engine),
             build_shapes(registry),
         )
         self._signal = UploadSignal(settings)

@@ -44,7 +44,7 @@ async def search(
     (hits,) = await processor.index.search([candidates_query(model, seen, exclude=exclude)], None)
     twins = (await images.same_bytes(processor.engine, [seen.sha256])).get(seen.sha256, [])
     others = [one for one in twins if one != exclude]
-    links = await processor.links(model, seen, hits, others, versions={}, query_id=exclude)
+    links = await processor.linker.links(model, seen, hits, others, versions={}, query_id=exclude)
     stored = await images.existing(processor.engine, [link.image_id for link in links])
     return [
         Found(

@@ -36,6 +36,7 @@ class DecodedImage:
     pixels: NDArray[np.uint8]
     width: int
     height: int
+    media_type: str
 
 
 @contextmanager
@@ -66,6 +67,11 @@ def _displayed(image: Image.Image) -> tuple[int, int]:
     return (height, width) if image.getexif().get(0x0112, 1) in (5, 6, 7, 8) else (width, height)
 
 
+def _media_type(image: Image.Image) -> str:
+    kind = image.format or ""
+    return _MEDIA_TYPES.get(kind, Image.MIME[kind])
+
+
 def probe(data: bytes, *, max_bytes: int, max_pixels: int) -> ImageInfo:
     """Makes sure, at little cost, that the bytes are an image that can be decoded. Blocking.
 
@@ -79,7 +85,7 @@ def probe(data: bytes, *, max_bytes: int, max_pixels: int) -> ImageInfo:
     if len(data) > max_bytes:
         raise TooLarge(f"{len(data)} bytes are over the limit of {max_bytes}")
     with _opened(data, max_pixels) as image:
-        info = ImageInfo(_MEDIA_TYPES.get(image.format or "", Image.MIME[image.format or ""]), *_displayed(image))
+        info = ImageInfo(_media_type(image), *_displayed(image))
         reduced = image.draft(None, (1, 1)) is not None
         if reduced or image.width * image.height <= _PROBE_PIXELS:
             image.load()
@@ -118,6 +124,7 @@ def decode(data: bytes, *, max_pixels: int, long_side: int) -> DecodedImage:
     """
     with _opened(data, max_pixels) as image:
         width, height = _displayed(image)
+        media_type = _media_type(image)
         image.draft("RGB", (long_side, long_side))
         image.load()
         orientation = image.getexif().get(0x0112, 1)
@@ -127,4 +134,4 @@ def decode(data: bytes, *, max_pixels: int, long_side: int) -> DecodedImage:
             share = long_side / max(picture.size)
             size = max(1, round(picture.width * share)), max(1, round(picture.height * share))
             picture = picture.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
-        return DecodedImage(np.asarray(picture, np.uint8), width, height)
+        return DecodedImage(np.asarray(picture, np.uint8), width, height, media_type)

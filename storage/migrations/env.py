@@ -7,7 +7,8 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel import SQLModel
 
-import storage.tables  # noqa: F401  (fills the metadata)
+import storage.job_tables
+import storage.tables  # noqa: F401  (both fill the metadata)
 
 _LOCK = 0x5AFE6A7D
 

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import SQLModel
 
+import storage.job_tables
 import storage.tables  # noqa: F401
 from configs.settings import Settings
 from storage.database import create_engine

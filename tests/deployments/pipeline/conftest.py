@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from benchmarks.local import LocalNetworks
 from configs.models import DescriptorSpec, ModelRegistry, ModelSpec, load_models
 from configs.settings import Settings
 from deployments.pipeline.limits import Limits
+from deployments.pipeline.linking import Linker
+from deployments.pipeline.networks import LocalNetworks
 from deployments.pipeline.processor import Processor
 from deployments.pipeline.verification import Verifier
 from deployments.similarity.reader import Hit, Query, VectorReader
@@ -107,8 +108,7 @@ async def processor(
         registry,
         networks,
         index,
-        verifier,
-        Limits(engine, fresh_s=0.0),
+        Linker(verifier, Limits(engine, fresh_s=0.0)),
         build_shapes(registry),
     )
     await writer.close()

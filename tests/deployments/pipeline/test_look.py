@@ -5,10 +5,10 @@ import hashlib
 import numpy as np
 import pytest
 
-from benchmarks.local import LocalNetworks
 from configs.models import ModelSpec, load_models
 from configs.settings import Settings
 from deployments.pipeline.look import Look, choose_regions, look
+from deployments.pipeline.networks import LocalNetworks
 from deployments.vision.factory import build_shapes
 from deployments.vision.interfaces import Box
 from storage.errors import SafeGuardError, TooLarge, UnsupportedImage

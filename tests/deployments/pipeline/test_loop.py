@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import text
 
-from benchmarks.local import LocalNetworks
 from deployments.pipeline.loop import ClaimLoop
+from deployments.pipeline.networks import LocalNetworks
 from deployments.pipeline.processor import Processor
 from storage.queues import UploadSignal
 from tests.deployments.pipeline.conftest import Choosy, Upload

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image as Pillow
 from sqlalchemy import text
 
-from benchmarks.local import LocalNetworks
 from configs.models import ModelSpec
+from deployments.pipeline.networks import LocalNetworks
 from deployments.pipeline.processor import Processor
 from deployments.similarity.reader import Query, VectorReader
 from deployments.similarity.replicas import spaces_of

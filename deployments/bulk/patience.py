@@ -1,0 +1,49 @@
+"""Waiting for a part of the platform that is down: an outage stops a bulk job for a while, and costs no picture."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import asyncpg
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+from storage.errors import Refused, Unavailable
+
+_log = logging.getLogger(__name__)
+OUTAGE_S = 300.0
+_DOWN = (
+    Unavailable, OSError, TimeoutError, RayError, RayServeException, InterfaceError, OperationalError,
+    asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError,
+)  # fmt: skip
+T = TypeVar("T")
+
+
+def is_outage(error: Exception) -> bool:
+    """Whether a part of the platform is down, rather than something wrong with what was asked."""
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    return isinstance(error, _DOWN) and not isinstance(error, Refused)
+
+
+async def patiently(call: Callable[[], Awaitable[T]], *, limit_s: float = OUTAGE_S) -> T:
+    """The result of ``call``, which is made again, with growing pauses, as long as a part is down.
+
+    Args:
+        limit_s: seconds after which the outage is raised.
+    Raises:
+        Exception: whatever ``call`` raises that is no outage, or still is one after the limit.
+    """
+    end, pause = time.monotonic() + limit_s, 0.5
+    while True:
+        try:
+            return await call()
+        except Exception as error:
+            if not is_outage(error) or time.monotonic() + pause > end:
+                raise
+            _log.warning("waiting %.1f s: %s: %s", pause, type(error).__name__, error)
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, 10.0)

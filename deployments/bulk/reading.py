@@ -1,0 +1,106 @@
+"""Reading: objects of a corpus are fetched, checked, decoded and made ready for the networks. Runs in a pool of Ray Data."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from configs.models import load_models
+from deployments.bulk.patience import patiently
+from deployments.bulk.work import Batch, BulkTask, UnitWork, packed, unpacked
+from deployments.pipeline.look import Prepared, prepare
+from deployments.vision.factory import build_shapes
+from deployments.vision.onnx_networks import limit_opencv_threads
+from storage.bulk import BulkFailure
+from storage.errors import NotFound, Refused, SafeGuardError, TooLarge, UnsupportedImage
+from storage.objects import ObjectStore
+
+
+@dataclass(frozen=True)
+class ReadPicture:
+    """One object that is a picture."""
+
+    image_id: int
+    path: str
+    etag: str
+    size_bytes: int
+    prepared: Prepared
+
+
+@dataclass(frozen=True)
+class ReadUnit:
+    """The objects of a unit: pictures, and those that are none."""
+
+    number: int
+    pictures: list[ReadPicture]
+    failures: list[BulkFailure]
+
+
+class Reader:
+    """Reads units; what is wrong with one object is its failure, an outage is waited for.
+
+    Args:
+        task: the run it belongs to.
+    """
+
+    def __init__(self, task: BulkTask) -> None:
+        self._settings = settings = task.settings()
+        registry = load_models(settings.models_file)
+        self._model = registry[task.model_name]
+        self._shape = build_shapes(registry)[self._model.shape.name] if self._model.shape else None
+        limit_opencv_threads()
+        self._objects = ObjectStore(settings)
+        self._pause_s = 1.0 / task.reads_per_s if task.reads_per_s else 0.0
+        self._next_read = 0.0
+        self._runner = asyncio.Runner()
+
+    def __call__(self, batch: Batch) -> Batch:
+        """A batch of ``UnitWork`` to one of ``ReadUnit``."""
+        return packed([self._runner.run(self.read(unit)) for unit in unpacked(batch)])
+
+    async def read(self, unit: UnitWork) -> ReadUnit:
+        """Fetches the objects of a unit at once and prepares one after another."""
+        places = zip(unit.image_ids, unit.paths, unit.etags, unit.sizes, strict=True)
+        wanted = [BulkFailure(image_id, path, etag, size, "") for image_id, path, etag, size in places]
+        fetched = await asyncio.gather(*(self._fetch(one) for one in wanted))
+        pictures, failures = [], []
+        for one, data in zip(wanted, fetched, strict=True):
+            result = self._prepare(one, data) if isinstance(data, bytes) else data
+            if isinstance(result, str):
+                failures.append(BulkFailure(one.image_id, one.path, one.etag, one.size, result))
+            else:
+                pictures.append(result)
+        return ReadUnit(unit.number, pictures, failures)
+
+    async def _fetch(self, wanted: BulkFailure) -> bytes | str:
+        """The object, or why there is none."""
+        if wanted.size == 0:
+            return "the object is empty"
+        if wanted.size > self._settings.max_upload_bytes:
+            return f"{wanted.size} bytes are over the limit of {self._settings.max_upload_bytes}"
+        await self._turn()
+        try:
+            return await patiently(lambda: self._objects.get(wanted.path))
+        except NotFound:
+            return "the object vanished between listing and reading"
+        except Refused:
+            return "no right to read the object"
+
+    async def _turn(self) -> None:
+        if self._pause_s:
+            now = time.monotonic()
+            self._next_read = max(self._next_read + self._pause_s, now)
+            await asyncio.sleep(self._next_read - now)
+
+    def _prepare(self, wanted: BulkFailure, data: bytes) -> ReadPicture | str:
+        settings = self._settings
+        try:
+            if len(data) > settings.max_upload_bytes:
+                raise TooLarge(f"{len(data)} bytes are over the limit of {settings.max_upload_bytes}")
+            prepared = prepare(
+                data, self._model, self._shape, max_pixels=settings.max_pixels, long_side=settings.decode_long_side
+            )
+        except (UnsupportedImage, TooLarge) as error:
+            return str(error)
+        except (SafeGuardError, ValueError, ArithmeticError, MemoryError) as error:
+            return f"the picture could not be processed ({type(error).__name__})"
+        return ReadPicture(wanted.image_id, wanted.path, wanted.etag, len(data), prepared)

@@ -1,0 +1,74 @@
+"""Writing: vectors of many units go to the similarity writer in one commit, their rows to PostgreSQL. One actor a job."""
+
+import asyncio
+from collections.abc import Sequence
+
+from ray import serve
+
+from deployments.bulk.patience import patiently
+from deployments.bulk.work import Batch, BulkTask, DescribedUnit, packed, unpacked
+from deployments.pipeline.replica import RemoteIndex
+from storage import bulk
+from storage.database import create_engine
+from storage.vectors import VectorRows
+
+APPLICATION = "safeguard"
+_CALL_TIMEOUT_S = 120.0
+
+
+def remote_index() -> RemoteIndex:
+    """The similarity deployments of the running application, from any process of the Ray cluster."""
+    reader = serve.get_deployment_handle("SimilarityReader", APPLICATION)
+    writer = serve.get_deployment_handle("SimilarityWriter", APPLICATION)
+    return RemoteIndex(reader, writer, _CALL_TIMEOUT_S)
+
+
+class Writer:
+    """Vectors first, rows after them: a crash between leaves vectors that no search shows, replaced by the next try.
+
+    Args:
+        task: the run it belongs to.
+    """
+
+    def __init__(self, task: BulkTask) -> None:
+        self._task = task
+        self._engine = create_engine(task.settings(), pool_size=1)
+        self._index = remote_index()
+        self._runner = asyncio.Runner()
+
+    def __call__(self, batch: Batch) -> Batch:
+        """A batch of ``DescribedUnit`` to the numbers of its units."""
+        units: list[DescribedUnit] = unpacked(batch)
+        self._runner.run(self.write(units))
+        return packed([unit.outcome.number for unit in units])
+
+    async def write(self, units: Sequence[DescribedUnit]) -> None:
+        """Stores some units; those that are stored already are left as they are.
+
+        Raises:
+            StaleClaim: another runner has taken over the job.
+        """
+        task = self._task
+        numbers = [unit.outcome.number for unit in units]
+        attempts = await patiently(lambda: bulk.begin(self._engine, task.job_id, task.token, numbers))
+        fresh = [unit for unit in units if unit.outcome.number in attempts]
+        replaced = [one for unit in fresh if attempts[unit.outcome.number] > 1 for one in unit.image_ids]
+        rows = _together([unit.vectors for unit in fresh if unit.vectors])
+        if not fresh:
+            return
+        again = False
+
+        async def add() -> None:
+            nonlocal again
+            ids = [one for unit in fresh for one in unit.image_ids] if again else replaced
+            again = True  # a commit that failed may have been stored
+            await self._index.add(rows, ids)
+
+        await patiently(add)
+        outcomes = [unit.outcome for unit in fresh]
+        await patiently(lambda: bulk.store_indexed(self._engine, task.job_id, task.token, task.model_name, outcomes))
+
+
+def _together(units: Sequence[dict[str, VectorRows]]) -> dict[str, VectorRows]:
+    names = sorted({name for unit in units for name in unit})
+    return {name: VectorRows.concatenate([unit[name] for unit in units if name in unit]) for name in names}

@@ -1,0 +1,49 @@
+"""From the hits of the index to links, for uploads, searches and bulk jobs alike. Knows nothing of Ray."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from configs.models import ModelSpec
+from deployments.pipeline.limits import Limits
+from deployments.pipeline.look import Look
+from deployments.pipeline.matching import decide, gather
+from deployments.pipeline.verification import Verifier
+from deployments.similarity.reader import Hit
+from storage.claims import Link
+
+
+@dataclass(frozen=True)
+class Linker:
+    """Gathers candidates, verifies the best of them, decides.
+
+    Args:
+        verifier: compares details of stored pictures.
+        limits: thresholds that hold now.
+    """
+
+    verifier: Verifier
+    limits: Limits
+
+    async def links(
+        self, model: ModelSpec, found: Look, hits: Sequence[Hit], twins: Sequence[int], *, versions: dict[str, int],
+        query_id: int | None,
+    ) -> list[Link]:  # fmt: skip
+        """Links of a picture, best first.
+
+        Args:
+            hits: what the index holds near it.
+            twins: stored pictures with the same bytes.
+            versions: of the tables that were searched.
+            query_id: its id, None if it is not stored.
+        Raises:
+            Unavailable: the object store or the database does not answer.
+        """
+        candidates = gather(model, found, hits)
+        await self.verifier.verify(model, found, candidates)
+        active, shadow = await self.limits.active(model), await self.limits.shadow(model)
+        links = decide(active, found, candidates, twins, versions=versions, query_id=query_id)
+        if shadow is not None and query_id is not None:
+            tried, calibrations = shadow
+            otherwise = decide(tried, found, candidates, twins, versions=versions, query_id=query_id)
+            await self.limits.compare(calibrations, links, otherwise)
+        return links

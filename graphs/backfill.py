@@ -1,0 +1,317 @@
+"""Bulk indexing of an S3 corpus as a Ray job: ``python -m graphs.backfill JOB`` works a job of the ledger off.
+
+    ray job submit -- python -m graphs.backfill 7
+
+``safeguard backfill`` makes the job and submits it. A run does what is left: list the corpus, then, segment by segment,
+index the waiting units (read, decode, describe, write) and match the indexed ones. May import all below.
+"""
+
+import asyncio
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import Any, TypeVar
+from uuid import UUID
+
+import ray
+from ray.data import ActorPoolStrategy, DataContext, Dataset
+
+from configs.settings import Settings, load_settings
+from deployments.bulk.describing import Describer, ReaderAndDescriber
+from deployments.bulk.matching import Matcher
+from deployments.bulk.patience import patiently
+from deployments.bulk.reading import Reader
+from deployments.bulk.work import BulkTask, UnitWork, looks_prefix, packed
+from deployments.bulk.writing import Writer, remote_index
+from graphs.progress import JobMetrics, progress_line
+from storage import bulk, jobs
+from storage.corpus import list_corpus
+from storage.database import create_engine
+from storage.errors import ConfigurationError, Conflict, SafeGuardError, StaleClaim
+from storage.features import features_key
+from storage.job_tables import Job, JobStatus, UnitState
+from storage.objects import ObjectStore
+
+LEASE_S = 20.0
+_SAY_EVERY_S = 10.0
+_UNITS_A_COMMIT = 16
+_BULK = "bulk"
+"""A custom resource of Ray's nodes: how many CPUs bulk jobs may use there, beside what Serve's replicas reserve."""
+
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class _Stopped(Exception):
+    """The job was paused or cancelled, or another runner has it."""
+
+
+class _Keeper(threading.Thread):
+    """Holds the job while the main thread works, tells the main thread to stop, and says how far it is."""
+
+    def __init__(self, settings: Settings, job_id: int, token: UUID) -> None:
+        super().__init__(daemon=True, name="keeper")
+        self._settings, self._job_id, self._token = settings, job_id, token
+        self._metrics = JobMetrics(job_id)
+        self._end = threading.Event()
+        self.status: JobStatus | None = JobStatus.RUNNING
+
+    def run(self) -> None:
+        asyncio.run(self._keep())
+
+    async def _keep(self) -> None:
+        engine = create_engine(self._settings, pool_size=1)
+        kept_at = said_at = time.monotonic()
+        while not self._end.is_set():
+            now = time.monotonic()
+            try:
+                self.status = await jobs.keep(
+                    engine, self._job_id, self._token, lease_s=LEASE_S, worked_s=now - kept_at
+                )
+                kept_at = now
+                job = await jobs.get(engine, self._job_id)
+                self._metrics.show(job)
+                if now - said_at >= _SAY_EVERY_S:
+                    said_at = now
+                    print(progress_line(job), flush=True)
+            except StaleClaim:
+                self.status = None
+                return
+            except Exception as error:
+                _log.warning("the job could not be kept: %s", type(error).__name__)
+            await asyncio.to_thread(self._end.wait, 1.0)
+        await engine.dispose()
+
+    def check(self) -> None:
+        """Raises _Stopped unless the job still runs."""
+        if self.status != JobStatus.RUNNING:
+            raise _Stopped
+
+    def close(self) -> None:
+        """Ends the thread."""
+        self._end.set()
+        self.join(timeout=10)
+
+
+class Backfill:
+    """One run of one job, by one process.
+
+    Args:
+        settings: of the installation.
+        job: as the ledger has it.
+        token: the right to store for it.
+    """
+
+    def __init__(self, settings: Settings, job: Job, token: UUID) -> None:
+        assert job.id is not None
+        self._settings, self._job_id, self._job, self._token = settings, job.id, job, token
+        self._options = options = job.options
+        self._cpus, self._gpus = int(options["cpus"]), int(options["gpus"])
+        readers = self._cpus
+        rate = options.get("reads_per_s")
+        self._task = BulkTask(
+            job.id, token, job.model_name, threads=1, niceness=int(options["niceness"]),
+            reads_per_s=rate / readers if rate else None,
+        )  # fmt: skip
+        self._keeper = _Keeper(settings, job.id, token)
+
+    def run(self) -> JobStatus:
+        """Works until the job is done, paused or cancelled, and returns which.
+
+        Raises:
+            StaleClaim: another runner has taken over.
+            Exception: what ended the run; the job has failed, and can be resumed.
+        """
+        self._keeper.start()
+        end: tuple[JobStatus | None, str | None] = (None, None)
+        try:
+            if self._job.status == JobStatus.CANCELLING:
+                raise _Stopped
+            self._reserve()
+            self._work()
+            end = (JobStatus.DONE, None)
+        except _Stopped:
+            if self._keeper.status == JobStatus.CANCELLING or self._job.status == JobStatus.CANCELLING:
+                self._call(self._take_back)
+                end = (JobStatus.CANCELLED, None)
+        except Exception as error:
+            end = (JobStatus.FAILED, _said(error))
+            raise
+        finally:
+            self._keeper.close()
+            self._call(lambda engine, _: jobs.let_go(engine, self._job_id, self._token, *end))
+        if self._keeper.status is None:
+            raise StaleClaim(f"another process has taken over job {self._job_id}")
+        return end[0] or JobStatus.PAUSED
+
+    def _work(self) -> None:
+        if not self._job.listed:
+            self._call(self._list)
+        size = int(self._options["segment_units"])
+        while (left := self._call(lambda engine, _: jobs.first_left(engine, self._job_id))) is not None:
+            first = left // size * size
+            self._run_all(self._index(self._numbers(UnitState.WAITING, first, first + size)))
+            versions = asyncio.run(_versions())
+            self._run_all(self._match(self._numbers(UnitState.INDEXED, first, first + size), versions))
+        self._call(self._tidy)
+
+    def _call(self, work: Callable[[Any, ObjectStore], Coroutine[Any, Any, T]]) -> T:
+        async def run() -> T:
+            engine, objects = create_engine(self._settings, pool_size=1), ObjectStore(self._settings)
+            try:
+                return await patiently(lambda: work(engine, objects))
+            finally:
+                objects.close()
+                await engine.dispose()
+
+        return asyncio.run(run())
+
+    def _numbers(self, state: UnitState, first: int, end: int) -> list[int]:
+        return self._call(lambda engine, _: jobs.numbers(engine, self._job_id, state, first, end))
+
+    async def _list(self, engine: Any, objects: ObjectStore) -> None:
+        unit_size = int(self._options["unit_size"])
+        await jobs.begin_listing(engine, self._job_id, self._token)
+        found = []
+        async for page in list_corpus(objects, self._job.source):
+            self._keeper.check()
+            found += page
+            whole = len(found) // unit_size * unit_size
+            if whole >= 4096:
+                await jobs.add_listed(engine, self._job_id, self._token, found[:whole], unit_size=unit_size)
+                found = found[whole:]
+        await jobs.add_listed(engine, self._job_id, self._token, found, unit_size=unit_size)
+        await jobs.end_listing(engine, self._job_id, self._token)
+
+    def _reserve(self) -> None:
+        total = ray.cluster_resources()
+        self._reserved = {_BULK: 1.0} if _BULK in total else {}
+        have = total.get(_BULK, total.get("CPU", 0))
+        if self._cpus > have:
+            raise ConfigurationError(f"the job was given {self._cpus} CPUs; the cluster has {have:g} for bulk jobs")
+        if self._gpus > total.get("GPU", 0):
+            raise ConfigurationError(f"the job was given {self._gpus} GPUs; the cluster has {total.get('GPU', 0):g}")
+
+    def _pool(self, dataset: Dataset, stage: type, size: int, *arguments: Any, **resources: Any) -> Dataset:
+        given = {"num_cpus": 0 if self._reserved else 1, "resources": self._reserved or None} | resources
+        return dataset.map_batches(
+            stage, batch_size=1, batch_format="numpy", compute=ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=2),
+            fn_constructor_args=(self._task, *arguments), scheduling_strategy="SPREAD", **given,
+        )  # fmt: skip
+
+    def _index(self, numbers: Sequence[int]) -> Dataset | None:
+        if not numbers:
+            return None
+        held = self._call(lambda engine, _: jobs.units(engine, self._job_id, numbers))
+        work = [UnitWork(one.number, one.image_ids, one.paths, one.etags, one.sizes) for one in held]
+        dataset = _dataset(work)
+        if self._gpus:
+            dataset = self._pool(dataset, Reader, self._cpus)
+            dataset = self._pool(dataset, Describer, self._gpus, num_cpus=0, num_gpus=1, resources=None)
+        else:
+            dataset = self._pool(dataset, ReaderAndDescriber, self._cpus)
+        return dataset.map_batches(
+            Writer, batch_size=_UNITS_A_COMMIT, batch_format="numpy", compute=ActorPoolStrategy(size=1),
+            fn_constructor_args=(self._task,), num_cpus=0,
+        )  # fmt: skip
+
+    def _match(self, numbers: Sequence[int], versions: dict[str, int]) -> Dataset | None:
+        return self._pool(_dataset(numbers), Matcher, self._cpus, versions) if numbers else None
+
+    def _run_all(self, dataset: Dataset | None) -> None:
+        if dataset is None:
+            return
+        self._keeper.check()
+        for _ in dataset.iter_batches(batch_size=None, batch_format="numpy"):
+            self._keeper.check()
+
+    async def _take_back(self, engine: Any, objects: ObjectStore) -> None:
+        """Undoes what is half done, after a cancellation; what is done stays."""
+        index = remote_index()
+        while units := await bulk.half_done(engine, self._job_id):
+            await index.add({}, [image_id for unit in units for image_id in unit.image_ids])
+            await asyncio.gather(*(objects.delete(features_key(path)) for unit in units for path in unit.paths))
+            await bulk.take_back(engine, self._job_id, self._token, units)
+        await self._tidy(engine, objects)
+
+    async def _tidy(self, engine: Any, objects: ObjectStore) -> None:
+        while (page := await objects.page(looks_prefix(self._job_id))).objects:
+            await asyncio.gather(*(objects.delete(one.key) for one in page.objects))
+
+
+def _dataset(items: Sequence[Any]) -> Dataset:
+    rows = [{"work": item} for item in packed(list(items))["work"]]
+    return ray.data.from_items(rows, override_num_blocks=len(rows))
+
+
+async def _versions() -> dict[str, int]:
+    """Of the vector tables now: whatever was written before is in them."""
+    index = remote_index()
+    return await patiently(lambda: index.add({}, []))
+
+
+def _said(error: Exception) -> str:
+    for one in _causes(error):
+        if isinstance(one, SafeGuardError):
+            return str(one)
+    return f"{type(error).__name__}; the log of the Ray job has more"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        inner = getattr(seen, "cause", None)
+        seen = inner if isinstance(inner, BaseException) else seen.__cause__
+
+
+def run(job_id: int, settings: Settings) -> JobStatus:
+    """Takes a job and works it off; returns what became of it.
+
+    Raises:
+        NotFound: there is no such job.
+        Conflict: it cannot be run now.
+    """
+
+    async def begin() -> tuple[Job, UUID]:
+        engine = create_engine(settings, pool_size=1)
+        end = time.monotonic() + 1.5 * LEASE_S
+        try:
+            while True:
+                try:
+                    token = await jobs.take(engine, job_id, lease_s=LEASE_S)
+                    return await jobs.get(engine, job_id), token
+                except Conflict:
+                    running = (await jobs.get(engine, job_id)).status in (JobStatus.RUNNING, JobStatus.CANCELLING)
+                    if not running or time.monotonic() > end:
+                        raise
+                await asyncio.sleep(1.0)  # a runner that died holds the job until its lease is over
+        finally:
+            await engine.dispose()
+
+    job, token = asyncio.run(begin())
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.target_max_block_size = 32 * 2**20
+    return Backfill(settings, job, token).run()
+
+
+def main() -> None:
+    """``python -m graphs.backfill JOB``."""
+    if len(sys.argv) != 2 or not sys.argv[1].isdigit():
+        raise SystemExit("usage: python -m graphs.backfill JOB")
+    logging.basicConfig(level=logging.WARNING)
+    job_id = int(sys.argv[1])
+    try:
+        ray.init(log_to_driver=False, namespace="safeguard-jobs")
+        status = run(job_id, load_settings())
+    except SafeGuardError as error:
+        raise SystemExit(f"job {job_id}: {error}") from error
+    print(f"job {job_id} is {status}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,270 @@
+"""What bulk jobs write to PostgreSQL: whole units in one transaction, by COPY. Imports tables, jobs and errors only.
+
+Every call is idempotent: a unit that is stored already is left as it is, so a task may run twice.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import delete, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlmodel import col
+
+from storage.claims import FoundObject, Link, links_from
+from storage.database import reading
+from storage.job_tables import JobUnit, UnitState
+from storage.jobs import holding
+from storage.tables import columns_of
+
+
+@dataclass(frozen=True)
+class BulkImage:
+    """One picture of a corpus that was read: the row it gets and what was seen in it. ``sha256`` has 32 bytes."""
+
+    image_id: int
+    path: str
+    etag: str
+    sha256: bytes
+    size_bytes: int
+    media_type: str
+    width: int
+    height: int
+    objects: list[FoundObject] = field(default_factory=list)
+    content_scores: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BulkFailure:
+    """One object that is no picture we read, or that could not be read, and why."""
+
+    image_id: int
+    path: str
+    etag: str
+    size: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class IndexedUnit:
+    """What became of the objects of one unit."""
+
+    number: int
+    images: list[BulkImage]
+    failures: list[BulkFailure]
+
+
+_BEGIN = text("""
+UPDATE job_unit SET attempt = attempt + 1
+WHERE job_id = :job AND number = ANY(CAST(:numbers AS bigint[])) AND state = 'waiting' RETURNING number, attempt
+""")
+
+_INDEXED = text("""
+UPDATE job_unit SET state = 'indexed'
+WHERE job_id = :job AND number = ANY(CAST(:numbers AS bigint[])) AND state = 'waiting' RETURNING number
+""")
+
+_DONE = text("""
+UPDATE job_unit SET state = 'done', etags = '{}', sizes = '{}', paths = '{}'
+WHERE job_id = :job AND number = ANY(CAST(:numbers AS bigint[])) AND state = 'indexed' RETURNING number
+""")
+
+_STAGED = {
+    "image": (
+        "id bigint, name text, model_name text, s3_path text, sha256 bytea, size_bytes bigint, media_type text,"
+        " width int, height int, etag text"
+    ),
+    "detection": (
+        "image_id bigint, ordinal int, label text, score float8, x0 float8, y0 float8, x1 float8, y1 float8, model text"
+    ),
+    "content_score": "image_id bigint, model text, score float8",
+    "link": (
+        "image_id bigint, other bigint, relation text, method text, score float8, threshold float8, evidence text"
+    ),
+    "job_failure": "job_id bigint, image_id bigint, path text, etag text, size bigint, reason text",
+}
+
+_LINKS = links_from(
+    "SELECT image_id, other, relation, method, score, threshold, evidence::jsonb AS evidence"
+    " FROM staged_link JOIN image ON image.id = staged_link.image_id FOR KEY SHARE OF image"
+)
+
+_IMAGES = text("""
+INSERT INTO image (id, name, status, model_name, s3_path, sha256, size_bytes, media_type, width, height, etag,
+                   uploaded_at)
+SELECT id, name, 'PROCESSING', model_name, s3_path, sha256, size_bytes, media_type, width, height, etag, now()
+FROM staged_image
+ON CONFLICT (id) DO UPDATE SET status = 'PROCESSING', model_name = excluded.model_name, sha256 = excluded.sha256,
+    size_bytes = excluded.size_bytes, media_type = excluded.media_type, width = excluded.width,
+    height = excluded.height, etag = excluded.etag, processed_at = NULL, failure = NULL, attempt = 0,
+    lease_token = NULL, lease_expires_at = NULL, finished_token = NULL
+""")
+
+_REPLACED = [
+    text(f"DELETE FROM {table} WHERE {column} IN (SELECT id FROM staged_image)")
+    for table, column in (
+        ("detection", "image_id"), ("content_score", "image_id"), ("image_match", "image_a"), ("image_match", "image_b")
+    )
+]  # fmt: skip
+"""What is known of an object from before it changed."""
+
+_PROCESSED = text("""
+UPDATE image SET status = 'PROCESSED', processed_at = now()
+WHERE id = ANY(CAST(:ids AS bigint[])) AND status = 'PROCESSING' AND lease_token IS NULL
+""")
+
+
+_REQUEUED = text("""
+UPDATE image SET status = 'UPLOADED', attempt = 1
+WHERE id = ANY(CAST(:ids AS bigint[])) AND status = 'PROCESSING' AND lease_token IS NULL AND created_at < :since
+""")
+
+_DROPPED = text("""
+DELETE FROM image
+WHERE id = ANY(CAST(:ids AS bigint[])) AND status = 'PROCESSING' AND lease_token IS NULL AND created_at >= :since
+""")
+
+
+async def begin(engine: AsyncEngine, job_id: int, token: UUID, numbers: Sequence[int]) -> dict[int, int]:
+    """Says that the vectors of some units are about to be written.
+
+    Returns:
+        The attempt of each unit that is not stored yet: from the second on, vectors may be there and must be replaced.
+    Raises:
+        StaleClaim: another runner has taken over the job.
+    """
+    async with engine.begin() as connection:
+        await holding(connection, job_id, token)
+        rows = await connection.execute(_BEGIN, {"job": job_id, "numbers": list(numbers)})
+        return {row.number: row.attempt for row in rows}
+
+
+async def store_indexed(
+    engine: AsyncEngine, job_id: int, token: UUID, model_name: str, units: Sequence[IndexedUnit]
+) -> int:
+    """Makes images, detections, content scores and failures of some units, and counts them, in one transaction.
+
+    The images are PROCESSING without a lease: no worker claims them, searches find them.
+
+    Returns:
+        Images stored by this call.
+    Raises:
+        StaleClaim: another runner has taken over the job; nothing was stored.
+    """
+    async with engine.begin() as connection:
+        await holding(connection, job_id, token)
+        arguments = {"job": job_id, "numbers": [unit.number for unit in units]}
+        fresh = set((await connection.execute(_INDEXED, arguments)).scalars())
+        images = [image for unit in units if unit.number in fresh for image in unit.images]
+        failures = [one for unit in units if unit.number in fresh for one in unit.failures]
+        await _copy(connection, "image", (_image_row(image, model_name) for image in images))
+        await connection.execute(_IMAGES)
+        for statement in _REPLACED:
+            await connection.execute(statement)
+        await _copy_into(
+            connection,
+            "detection",
+            (
+                (image.image_id, ordinal, found.label, found.score, *found.box, found.model)
+                for image in images
+                for ordinal, found in enumerate(image.objects)
+            ),
+        )
+        await _copy_into(
+            connection,
+            "content_score",
+            ((image.image_id, model, score) for image in images for model, score in image.content_scores.items()),
+        )
+        await _copy_into(
+            connection,
+            "job_failure",
+            ((job_id, one.image_id, one.path, one.etag, one.size, one.reason) for one in failures),
+        )
+        await _count(connection, job_id, indexed=len(images), failed=len(failures))
+    return len(images)
+
+
+async def store_links(
+    engine: AsyncEngine,
+    job_id: int,
+    token: UUID,
+    unit: int,
+    image_ids: Sequence[int],
+    links: Sequence[tuple[int, Link]],
+) -> None:
+    """Stores the links of a unit and makes its images PROCESSED, in one transaction.
+
+    Raises:
+        StaleClaim: another runner has taken over the job; nothing was stored.
+    """
+    async with engine.begin() as connection:
+        await holding(connection, job_id, token)
+        if (await connection.execute(_DONE, {"job": job_id, "numbers": [unit]})).scalar_one_or_none() is None:
+            return
+        rows = (
+            (image_id, one.image_id, one.relation, one.method, one.score, one.threshold, json.dumps(one.evidence))
+            for image_id, one in links
+        )
+        if await _copy(connection, "link", rows):
+            await connection.execute(_LINKS)
+        done = (await connection.execute(_PROCESSED, {"ids": list(image_ids)})).rowcount
+        await _count(connection, job_id, done=done)
+
+
+async def half_done(engine: AsyncEngine, job_id: int, *, limit: int = 64) -> list[JobUnit]:
+    """Units whose vectors may be stored while their links are not."""
+    statement = select(*columns_of(JobUnit)).where(
+        col(JobUnit.job_id) == job_id, col(JobUnit.state) != UnitState.DONE, col(JobUnit.attempt) > 0
+    )
+    async with reading(engine) as connection:
+        found = (await connection.execute(statement.order_by(col(JobUnit.number)).limit(limit))).all()
+    return [JobUnit(**row._mapping) for row in found]
+
+
+async def take_back(engine: AsyncEngine, job_id: int, token: UUID, units: Sequence[JobUnit]) -> None:
+    """Removes the rows of half-done units, whose vectors must have been removed before; the units leave the ledger.
+
+    An image from before the job, whose object had changed, stays and is processed by the pipeline instead.
+
+    Raises:
+        StaleClaim: another runner has taken over the job.
+    """
+    ids = [image_id for unit in units for image_id in unit.image_ids]
+    async with engine.begin() as connection:
+        job = await holding(connection, job_id, token)
+        for statement in (_REQUEUED, _DROPPED):
+            await connection.execute(statement, {"ids": ids, "since": job.created_at})
+        numbers = [unit.number for unit in units]
+        gone = delete(JobUnit).where(col(JobUnit.job_id) == job_id, col(JobUnit.number).in_(numbers))
+        await connection.execute(gone)
+
+
+def _image_row(image: BulkImage, model_name: str) -> tuple[Any, ...]:
+    name = image.path.rpartition("/")[2]
+    return (
+        image.image_id, name, model_name, image.path, image.sha256, image.size_bytes, image.media_type, image.width,
+        image.height, image.etag,
+    )  # fmt: skip
+
+
+async def _count(connection: AsyncConnection, job_id: int, **added: int) -> None:
+    changed = ", ".join(f"{name} = {name} + :{name}" for name in added)
+    await connection.execute(text(f"UPDATE job SET {changed} WHERE id = :job"), {"job": job_id, **added})
+
+
+async def _copy(connection: AsyncConnection, table: str, rows: Iterable[tuple[Any, ...]]) -> int:
+    staged = f"staged_{table}"
+    await connection.execute(text(f"CREATE TEMP TABLE IF NOT EXISTS {staged} ({_STAGED[table]}) ON COMMIT DELETE ROWS"))
+    held = list(rows)
+    if held:
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        await driver.copy_records_to_table(staged, records=held)
+    return len(held)
+
+
+async def _copy_into(connection: AsyncConnection, table: str, rows: Iterable[tuple[Any, ...]]) -> None:
+    if await _copy(connection, table, rows):
+        columns = ", ".join(part.split()[0] for part in _STAGED[table].split(", "))
+        await connection.execute(text(f"INSERT INTO {table} ({columns}) SELECT {columns} FROM staged_{table}"))

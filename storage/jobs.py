@@ -1,0 +1,391 @@
+"""The ledger of bulk jobs: made, taken by one runner, filled with units, controlled, counted. Imports tables and errors only.
+
+Whatever a runner stores goes through ``holding``: a runner that lost its job to another one can store nothing any more.
+"""
+
+from collections.abc import Container, Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import func, insert, select, text, update
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlmodel import col
+
+from storage.corpus import CorpusObject
+from storage.database import reading
+from storage.errors import Conflict, NotFound, StaleClaim
+from storage.job_tables import Job, JobFailure, JobStatus, JobUnit, UnitState
+from storage.tables import Status, columns_of
+
+BACKFILL = "backfill"
+UNFINISHED = (JobStatus.WAITING, JobStatus.RUNNING, JobStatus.PAUSED, JobStatus.CANCELLING, JobStatus.FAILED)
+UNIT_SIZE = 16
+"""Objects of a unit: small enough that little is lost with one, large enough to fill the networks' batches."""
+SEGMENT_UNITS = 1024
+_MAKING = 0x5AFE10B5
+"""Advisory lock: two jobs are never made at the same moment, so none can overlap another unseen."""
+
+
+def options(
+    *, cpus: int, gpus: int, reads_per_s: float | None, niceness: int = 10, segment_units: int = SEGMENT_UNITS
+) -> dict[str, Any]:
+    """What a job may use.
+
+    Args:
+        cpus, gpus: of the cluster.
+        reads_per_s: objects that it may ask the corpus for in a second; None is unlimited.
+        niceness: of its processes, 0 to 19.
+        segment_units: units that are indexed before the first of them is matched.
+    """
+    return {
+        "cpus": cpus, "gpus": gpus, "reads_per_s": reads_per_s, "niceness": niceness, "unit_size": UNIT_SIZE,
+        "segment_units": segment_units,
+    }  # fmt: skip
+
+
+def work_done(job: Job) -> float:
+    """Objects that are through, those that are only indexed counted half."""
+    return job.failed + (job.indexed + job.done) / 2
+
+
+def per_second(job: Job) -> float:
+    """Objects a second over all runs of a job; one that is only indexed counts half."""
+    return work_done(job) / job.worked_s if job.worked_s else 0.0
+
+
+async def create(engine: AsyncEngine, *, source: str, model_name: str, options: dict[str, Any], created_by: str) -> Job:
+    """Makes a backfill that waits for a runner.
+
+    Args:
+        source: ``s3://bucket/prefix``.
+        options: kept for whoever runs it.
+    Raises:
+        Conflict: an unfinished job works on the same objects, or some of them; the message names it.
+    """
+    async with engine.begin() as connection:
+        await connection.execute(select(func.pg_advisory_xact_lock(_MAKING)))
+        overlapping = select(col(Job.id), col(Job.source), col(Job.status)).where(
+            col(Job.status).in_(UNFINISHED),
+            func.starts_with(col(Job.source), source) | func.starts_with(source, col(Job.source)),
+        )
+        other = (await connection.execute(overlapping.order_by(col(Job.id)))).first()
+        if other is not None:
+            raise Conflict(
+                f"job {other.id} ({other.status}) already works on {other.source}; resume or cancel that one"
+            )
+        made = insert(Job).values(
+            kind=BACKFILL, source=source, model_name=model_name, options=options, created_by=created_by,
+            status=JobStatus.WAITING,
+        )  # fmt: skip
+        row = (await connection.execute(made.returning(*columns_of(Job)))).one()
+    return Job(**row._mapping)
+
+
+async def get(engine: AsyncEngine, job_id: int) -> Job:
+    """One job.
+
+    Raises:
+        NotFound: there is none.
+    """
+    async with reading(engine) as connection:
+        row = (await connection.execute(select(*columns_of(Job)).where(col(Job.id) == job_id))).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no job {job_id}")
+    return Job(**row._mapping)
+
+
+async def unfinished(engine: AsyncEngine, source: str, model_name: str) -> Job | None:
+    """The unfinished job of exactly this source and model, if there is one."""
+    statement = select(*columns_of(Job)).where(
+        col(Job.source) == source, col(Job.model_name) == model_name, col(Job.status).in_(UNFINISHED)
+    )
+    async with reading(engine) as connection:
+        row = (await connection.execute(statement)).one_or_none()
+    return Job(**row._mapping) if row else None
+
+
+async def listing(engine: AsyncEngine, *, after: int | None = None, limit: int = 100) -> list[Job]:
+    """Jobs, newest first; ``after`` continues below an id."""
+    statement = select(*columns_of(Job)).order_by(col(Job.id).desc()).limit(limit)
+    if after is not None:
+        statement = statement.where(col(Job.id) < after)
+    async with reading(engine) as connection:
+        return [Job(**row._mapping) for row in (await connection.execute(statement)).all()]
+
+
+_TAKE = text("""
+UPDATE job SET runner = gen_random_uuid(), runner_until = now() + make_interval(secs => :lease_s), message = NULL,
+       started_at = coalesce(started_at, now()), finished_at = NULL,
+       status = CASE status WHEN 'cancelling' THEN status ELSE 'running' END
+WHERE id = :id AND status IN ('waiting', 'running', 'cancelling') AND (runner IS NULL OR runner_until < now())
+RETURNING runner
+""")
+
+_KEEP = text("""
+UPDATE job SET worked_s = worked_s + :worked_s, runner_until = now() + make_interval(secs => :lease_s)
+WHERE id = :id AND runner = :token RETURNING status
+""")
+
+
+async def take(engine: AsyncEngine, job_id: int, *, lease_s: float) -> UUID:
+    """Becomes the one runner of a job; from now on a former one can store nothing.
+
+    Returns:
+        The fencing token.
+    Raises:
+        NotFound: there is no such job.
+        Conflict: somebody else runs it, or it is paused, failed, cancelled or done.
+    """
+    async with engine.begin() as connection:
+        token: UUID | None = (await connection.execute(_TAKE, {"id": job_id, "lease_s": lease_s})).scalar_one_or_none()
+    if token is None:
+        job = await get(engine, job_id)
+        running = job.status in (JobStatus.RUNNING, JobStatus.CANCELLING)
+        raise Conflict(f"job {job_id} is run by another process" if running else f"job {job_id} is {job.status}")
+    return token
+
+
+async def keep(engine: AsyncEngine, job_id: int, token: UUID, *, lease_s: float, worked_s: float) -> JobStatus:
+    """Extends the hold on a job and tells what is wanted of it.
+
+    Args:
+        worked_s: seconds since the last call, for the time that runners have worked.
+    Returns:
+        The status: a runner stops when it is ``paused``, and clears up when it is ``cancelling``.
+    Raises:
+        StaleClaim: another runner has taken over.
+    """
+    async with engine.begin() as connection:
+        arguments = {"id": job_id, "token": token, "lease_s": lease_s, "worked_s": worked_s}
+        status = (await connection.execute(_KEEP, arguments)).scalar_one_or_none()
+    if status is None:
+        raise StaleClaim(f"another process has taken over job {job_id}")
+    return JobStatus(status)
+
+
+async def let_go(engine: AsyncEngine, job_id: int, token: UUID, status: JobStatus | None, message: str | None) -> None:
+    """Ends a run.
+
+    Args:
+        status: what the job becomes; None leaves it as it is (paused while it ran).
+        message: for its reader.
+    """
+    values: dict[str, Any] = {"runner": None, "runner_until": None, "message": message}
+    if status is not None:
+        values["status"] = status
+        if status in (JobStatus.DONE, JobStatus.CANCELLED, JobStatus.FAILED):
+            values["finished_at"] = func.now()
+    async with engine.begin() as connection:
+        await connection.execute(update(Job).where(col(Job.id) == job_id, col(Job.runner) == token).values(**values))
+
+
+async def holding(connection: AsyncConnection, job_id: int, token: UUID) -> Job:
+    """Makes sure, for the rest of a transaction, that the job is still the caller's.
+
+    Raises:
+        StaleClaim: it is not.
+    """
+    statement = select(*columns_of(Job)).where(col(Job.id) == job_id, col(Job.runner) == token)
+    row = (await connection.execute(statement.with_for_update())).one_or_none()
+    if row is None:
+        raise StaleClaim(f"another process has taken over job {job_id}")
+    return Job(**row._mapping)
+
+
+_CONTROL = {
+    JobStatus.PAUSED: (JobStatus.WAITING, JobStatus.RUNNING),
+    JobStatus.WAITING: (JobStatus.PAUSED, JobStatus.FAILED),
+    JobStatus.CANCELLING: (JobStatus.WAITING, JobStatus.RUNNING, JobStatus.PAUSED, JobStatus.FAILED),
+}
+"""What may become what by request; a repeat of a request that holds already is no error."""
+
+
+async def control(engine: AsyncEngine, job_id: int, wanted: JobStatus) -> Job:
+    """Pauses (``paused``), resumes (``waiting``) or cancels (``cancelling``) a job.
+
+    Raises:
+        NotFound: there is no such job.
+        Conflict: its status does not allow it.
+    """
+    allowed = _CONTROL[wanted]
+    async with engine.begin() as connection:
+        statement = select(*columns_of(Job)).where(col(Job.id) == job_id).with_for_update()
+        row = (await connection.execute(statement)).one_or_none()
+        if row is None:
+            raise NotFound(f"there is no job {job_id}")
+        same = {wanted, JobStatus.RUNNING} if wanted == JobStatus.WAITING else {wanted}
+        if row.status not in same:
+            if row.status not in allowed:
+                raise Conflict(f"job {job_id} is {row.status}")
+            await connection.execute(update(Job).where(col(Job.id) == job_id).values(status=wanted, message=None))
+    return await get(engine, job_id)
+
+
+async def begin_listing(engine: AsyncEngine, job_id: int, token: UUID) -> None:
+    """Empties the ledger: a listing that was broken off begins anew, so nothing rests on the order of the object store.
+
+    Raises:
+        StaleClaim: another runner has taken over.
+    """
+    async with engine.begin() as connection:
+        await holding(connection, job_id, token)
+        await connection.execute(text("DELETE FROM job_unit WHERE job_id = :id"), {"id": job_id})
+        values = {"units": 0, "objects": 0, "skipped": 0, "listed": False}
+        await connection.execute(update(Job).where(col(Job.id) == job_id).values(**values))
+
+
+async def add_listed(
+    engine: AsyncEngine, job_id: int, token: UUID, found: Sequence[CorpusObject], *, unit_size: int
+) -> None:
+    """Puts objects into the ledger, in their order; those that are indexed already and have not changed are only counted.
+
+    Raises:
+        StaleClaim: another runner has taken over.
+    """
+    async with engine.begin() as connection:
+        job = await holding(connection, job_id, token)
+        known = {
+            row.s3_path: row
+            for row in await connection.execute(
+                text("SELECT id, s3_path, etag, status FROM image WHERE s3_path = ANY(CAST(:paths AS text[]))"),
+                {"paths": [one.path for one in found]},
+            )
+        }
+        fresh = [one for one in found if one.path not in known or not _unchanged(known[one.path], one)]
+        ids = iter(await _new_ids(connection, sum(one.path not in known for one in fresh)))
+        rows = [(known[one.path].id if one.path in known else next(ids), one) for one in fresh]
+        await _insert_units(connection, job, rows, unit_size, known)
+        values = {
+            "units": job.units + -(-len(rows) // unit_size),
+            "objects": job.objects + len(rows),
+            "skipped": job.skipped + len(found) - len(rows),
+        }
+        await connection.execute(update(Job).where(col(Job.id) == job_id).values(**values))
+
+
+async def end_listing(engine: AsyncEngine, job_id: int, token: UUID) -> None:
+    """Says that the ledger holds the whole corpus.
+
+    Raises:
+        StaleClaim: another runner has taken over.
+    """
+    async with engine.begin() as connection:
+        await holding(connection, job_id, token)
+        await connection.execute(update(Job).where(col(Job.id) == job_id).values(listed=True))
+
+
+def _unchanged(row: Any, found: CorpusObject) -> bool:
+    return bool(row.etag == found.etag and row.status == Status.PROCESSED)
+
+
+async def _new_ids(connection: AsyncConnection, count: int) -> list[int]:
+    statement = text("SELECT nextval(pg_get_serial_sequence('image', 'id')) FROM generate_series(1, :count)")
+    return sorted((await connection.execute(statement, {"count": count})).scalars())
+
+
+async def _insert_units(
+    connection: AsyncConnection,
+    job: Job,
+    rows: Sequence[tuple[int, CorpusObject]],
+    unit_size: int,
+    replaced: Container[str],
+) -> None:
+    units = [
+        {
+            "job_id": job.id,
+            "number": job.units + number,
+            # An image that exists has vectors: they are replaced, as those of a second attempt are.
+            "attempt": int(any(one.path in replaced for _, one in part)),
+            "image_ids": [image_id for image_id, _ in part],
+            "paths": [one.path for _, one in part],
+            "etags": [one.etag for _, one in part],
+            "sizes": [one.size for _, one in part],
+        }
+        for number, part in enumerate(rows[start : start + unit_size] for start in range(0, len(rows), unit_size))
+    ]
+    if units:
+        await connection.execute(insert(JobUnit), units)
+
+
+async def first_left(engine: AsyncEngine, job_id: int) -> int | None:
+    """The number of the first unit that is not done, None if all are."""
+    statement = text("SELECT min(number) FROM job_unit WHERE job_id = :id AND state <> 'done'")
+    async with reading(engine) as connection:
+        number = (await connection.execute(statement, {"id": job_id})).scalar_one()
+    return None if number is None else int(number)
+
+
+async def numbers(engine: AsyncEngine, job_id: int, state: UnitState, first: int, end: int) -> list[int]:
+    """Numbers of the units in one state from ``first`` to below ``end``."""
+    statement = (
+        select(col(JobUnit.number))
+        .where(
+            col(JobUnit.job_id) == job_id,
+            col(JobUnit.number) >= first,
+            col(JobUnit.number) < end,
+            col(JobUnit.state) == state,
+            col(JobUnit.state) != UnitState.DONE,
+        )
+        .order_by(col(JobUnit.number))
+    )
+    async with reading(engine) as connection:
+        return list((await connection.execute(statement)).scalars())
+
+
+async def units(engine: AsyncEngine, job_id: int, wanted: Sequence[int]) -> list[JobUnit]:
+    """Units by number."""
+    statement = select(*columns_of(JobUnit)).where(col(JobUnit.job_id) == job_id, col(JobUnit.number).in_(wanted))
+    async with reading(engine) as connection:
+        found = (await connection.execute(statement.order_by(col(JobUnit.number)))).all()
+    return [JobUnit(**row._mapping) for row in found]
+
+
+async def failures(engine: AsyncEngine, job_id: int, *, after: int = 0, limit: int = 1000) -> list[JobFailure]:
+    """Objects that could not be indexed, by id.
+
+    Raises:
+        NotFound: there is no such job.
+    """
+    await get(engine, job_id)
+    statement = select(*columns_of(JobFailure)).where(
+        col(JobFailure.job_id) == job_id, col(JobFailure.image_id) > after
+    )
+    async with reading(engine) as connection:
+        rows = (await connection.execute(statement.order_by(col(JobFailure.image_id)).limit(limit))).all()
+    return [JobFailure(**row._mapping) for row in rows]
+
+
+async def retry(engine: AsyncEngine, job_id: int, *, unit_size: int) -> int:
+    """Puts the failed objects of a job that has ended, or rests, into new units; it waits for a runner then.
+
+    Returns:
+        How many.
+    Raises:
+        NotFound: there is no such job.
+        Conflict: it runs now, or was cancelled.
+    """
+    resting = (JobStatus.WAITING, JobStatus.PAUSED, JobStatus.FAILED, JobStatus.DONE)
+    async with engine.begin() as connection:
+        row = (
+            await connection.execute(select(*columns_of(Job)).where(col(Job.id) == job_id).with_for_update())
+        ).one_or_none()
+        if row is None:
+            raise NotFound(f"there is no job {job_id}")
+        if row.status not in resting:
+            raise Conflict(f"job {job_id} is {row.status}; pause it first or wait for its end")
+        job = Job(**row._mapping)
+        taken = text("DELETE FROM job_failure WHERE job_id = :id RETURNING image_id, path, etag, size")
+        failed = sorted((await connection.execute(taken, {"id": job_id})).all())
+        if not failed:
+            return 0
+        again = [(one.image_id, CorpusObject(one.path, one.etag, one.size)) for one in failed]
+        await _insert_units(connection, job, again, unit_size, [one.path for one in failed])
+        values = {
+            "units": job.units + -(-len(again) // unit_size),
+            "failed": job.failed - len(again),
+            "status": JobStatus.WAITING,
+            "finished_at": None,
+            "message": None,
+        }
+        await connection.execute(update(Job).where(col(Job.id) == job_id).values(**values))
+    return len(failed)

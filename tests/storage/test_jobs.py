@@ -1,0 +1,279 @@
+"""The ledger of bulk jobs: one runner at a time, no overlap, exact counters, control and retry."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import UUID, uuid4
+
+import pytest
+import pytest_asyncio
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from storage import bulk, jobs
+from storage.bulk import BulkFailure, BulkImage, IndexedUnit
+from storage.claims import FoundObject, Link
+from storage.corpus import CorpusObject
+from storage.errors import Conflict, NotFound, StaleClaim
+from storage.job_tables import Job, JobStatus, UnitState
+
+MODEL = "safeguard-v1"
+
+
+async def make(engine: AsyncEngine, source: str | None = None) -> int:
+    source = source or f"s3://corpus/{uuid4().hex}/"
+    job = await jobs.create(engine, source=source, model_name=MODEL, options={}, created_by="test")
+    assert job.id is not None and job.status == JobStatus.WAITING
+    return job.id
+
+
+def corpus(count: int, folder: str = "", etag: str = "e") -> list[CorpusObject]:
+    folder = folder or uuid4().hex
+    return [CorpusObject(f"s3://corpus/{folder}/{n:03}.jpg", etag, 1000 + n) for n in range(count)]
+
+
+async def listed(engine: AsyncEngine, found: list[CorpusObject], unit_size: int = 4) -> tuple[int, UUID]:
+    """A job with a full ledger, taken."""
+    job_id = await make(engine)
+    token = await jobs.take(engine, job_id, lease_s=30)
+    await jobs.begin_listing(engine, job_id, token)
+    await jobs.add_listed(engine, job_id, token, found, unit_size=unit_size)
+    await jobs.end_listing(engine, job_id, token)
+    return job_id, token
+
+
+def image(image_id: int, path: str, etag: str = "e") -> BulkImage:
+    objects = [FoundObject("person", 0.9, (1.0, 2.0, 3.0, 4.0), "d@1")]
+    return BulkImage(image_id, path, etag, bytes(32), 10, "image/jpeg", 8, 9, objects, {"f@1": 0.25})
+
+
+async def index(engine: AsyncEngine, job_id: int, token: UUID, number: int, *, broken: int = 0) -> list[int]:
+    """Stores a unit whose last ``broken`` objects are no pictures; returns the ids of its images."""
+    (unit,) = await jobs.units(engine, job_id, [number])
+    good = len(unit.paths) - broken
+    places = list(zip(unit.image_ids, unit.paths, unit.etags, unit.sizes, strict=True))
+    await bulk.begin(engine, job_id, token, [number])
+    outcome = IndexedUnit(
+        number,
+        [image(image_id, path, etag) for image_id, path, etag, _ in places[:good]],
+        [BulkFailure(*place, "not a picture") for place in places[good:]],
+    )
+    await bulk.store_indexed(engine, job_id, token, MODEL, [outcome])
+    return unit.image_ids[:good]
+
+
+async def one(engine: AsyncEngine, statement: str, **arguments: object) -> object:
+    async with engine.connect() as connection:
+        return (await connection.execute(text(statement), arguments)).scalar_one()
+
+
+@pytest_asyncio.fixture(autouse=True)
+async def _clean(engine: AsyncEngine) -> AsyncIterator[None]:
+    yield
+    async with engine.begin() as connection:
+        await connection.execute(text("DELETE FROM job"))
+        await connection.execute(text("DELETE FROM image WHERE s3_path LIKE 's3://corpus/%'"))
+
+
+async def test_one_runner_at_a_time(engine: AsyncEngine) -> None:
+    job_id = await make(engine)
+    results = await asyncio.gather(*(jobs.take(engine, job_id, lease_s=30) for _ in range(8)), return_exceptions=True)
+    tokens = [one for one in results if isinstance(one, UUID)]
+    assert len(tokens) == 1
+    assert all(isinstance(one, Conflict) for one in results if one not in tokens)
+
+
+async def test_a_dead_runner_is_taken_over_and_can_store_nothing_any_more(engine: AsyncEngine) -> None:
+    job_id, old = await listed(engine, corpus(4))
+    assert await jobs.keep(engine, job_id, old, lease_s=-1, worked_s=2.5) == JobStatus.RUNNING
+    new = await jobs.take(engine, job_id, lease_s=30)
+    assert new != old
+    with pytest.raises(StaleClaim):
+        await jobs.keep(engine, job_id, old, lease_s=30, worked_s=1)
+    with pytest.raises(StaleClaim):
+        await index(engine, job_id, old, 0)
+    assert (await jobs.get(engine, job_id)).indexed == 0
+    await jobs.let_go(engine, job_id, old, JobStatus.DONE, None)
+    job = await jobs.get(engine, job_id)
+    assert (job.status, job.runner, job.worked_s) == (JobStatus.RUNNING, new, 2.5)
+
+
+@pytest.mark.parametrize("other", ["s3://corpus/a/", "s3://corpus/a/b/", "s3://corpus/"])
+async def test_jobs_do_not_overlap(engine: AsyncEngine, other: str) -> None:
+    first = await make(engine, "s3://corpus/a/")
+    with pytest.raises(Conflict, match=f"job {first} .*s3://corpus/a/"):
+        await make(engine, other)
+    await make(engine, "s3://corpus/ab/")
+    token = await jobs.take(engine, first, lease_s=30)
+    await jobs.let_go(engine, first, token, JobStatus.CANCELLED, None)
+    if other != "s3://corpus/":
+        await make(engine, other)
+
+
+async def test_of_two_made_at_once_one_is_refused(engine: AsyncEngine) -> None:
+    results = await asyncio.gather(*(make(engine, "s3://corpus/x/") for _ in range(5)), return_exceptions=True)
+    assert sum(isinstance(one, int) for one in results) == 1
+
+
+async def test_units_keep_the_order_and_have_ids(engine: AsyncEngine) -> None:
+    found = corpus(10)
+    job_id, _ = await listed(engine, found)
+    job = await jobs.get(engine, job_id)
+    assert (job.units, job.objects, job.skipped, job.listed) == (3, 10, 0, True)
+    held = await jobs.units(engine, job_id, [0, 1, 2])
+    assert [path for unit in held for path in unit.paths] == [one.path for one in found]
+    ids = [image_id for unit in held for image_id in unit.image_ids]
+    assert ids == sorted(set(ids))
+    assert await jobs.first_left(engine, job_id) == 0
+
+
+async def test_a_listing_begins_anew(engine: AsyncEngine) -> None:
+    job_id = await make(engine)
+    token = await jobs.take(engine, job_id, lease_s=30)
+    await jobs.add_listed(engine, job_id, token, corpus(8), unit_size=4)
+    await jobs.begin_listing(engine, job_id, token)
+    job = await jobs.get(engine, job_id)
+    assert (job.units, job.objects) == (0, 0)
+    assert await jobs.first_left(engine, job_id) is None
+
+
+async def test_a_unit_ends_as_images_with_all_that_was_seen(engine: AsyncEngine) -> None:
+    job_id, token = await listed(engine, corpus(6))
+    first = await index(engine, job_id, token, 0, broken=1)
+    second = await index(engine, job_id, token, 1)
+    job = await jobs.get(engine, job_id)
+    assert (job.indexed, job.failed, job.done) == (5, 1, 0)
+    assert await one(engine, "SELECT count(*) FROM detection WHERE image_id = ANY(:ids)", ids=first + second) == 5
+    assert await one(engine, "SELECT count(*) FROM content_score WHERE image_id = ANY(:ids)", ids=first + second) == 5
+    status = "SELECT string_agg(DISTINCT status, ',') FROM image WHERE id = ANY(:ids)"
+    assert await one(engine, status, ids=first + second) == "PROCESSING"
+
+    link = (second[0], Link(first[0], "copy", "pdq", 0.99, 0.98, {"pdq": 1}))
+    await bulk.store_links(engine, job_id, token, 1, second, [link])
+    await bulk.store_links(engine, job_id, token, 0, first, [])
+    assert await one(engine, status, ids=first + second) == "PROCESSED"
+    assert await one(engine, "SELECT count(*) FROM image_match WHERE image_a = :a AND image_b = :b",
+                     a=first[0], b=second[0]) == 1  # fmt: skip
+    job = await jobs.get(engine, job_id)
+    assert (job.done, job.failed) == (5, 1)
+    assert await jobs.first_left(engine, job_id) is None
+    (failure,) = await jobs.failures(engine, job_id)
+    assert failure.reason == "not a picture"
+
+
+async def test_what_is_stored_is_not_stored_twice(engine: AsyncEngine) -> None:
+    job_id, token = await listed(engine, corpus(4))
+    assert await bulk.begin(engine, job_id, token, [0]) == {0: 1}
+    assert await bulk.begin(engine, job_id, token, [0]) == {0: 2}, "the vectors of a second try replace the first's"
+    ids = await index(engine, job_id, token, 0, broken=1)
+    again = await index(engine, job_id, token, 0, broken=1)
+    assert ids == again
+    assert await bulk.begin(engine, job_id, token, [0]) == {}
+    for _ in range(2):
+        await bulk.store_links(engine, job_id, token, 0, ids, [])
+    job = await jobs.get(engine, job_id)
+    assert (job.indexed, job.failed, job.done) == (3, 1, 3)
+
+
+async def test_unchanged_objects_are_skipped_and_changed_ones_replaced(engine: AsyncEngine) -> None:
+    found = corpus(4)
+    job_id, token = await listed(engine, found)
+    ids = await index(engine, job_id, token, 0)
+    await bulk.store_links(engine, job_id, token, 0, ids, [(ids[1], Link(ids[0], "copy", "pdq", 0.99, 0.98, {}))])
+    await jobs.let_go(engine, job_id, token, JobStatus.DONE, None)
+
+    later = [*found[:3], CorpusObject(found[3].path, "changed", 9), *corpus(1)]
+    second, token = await listed(engine, later)
+    job = await jobs.get(engine, second)
+    assert (job.objects, job.skipped) == (2, 3)
+    (unit,) = await jobs.units(engine, second, [0])
+    assert unit.image_ids[0] == ids[3] and unit.image_ids[1] not in ids
+    assert await bulk.begin(engine, second, token, [0]) == {0: 2}, "its vectors are there already"
+    await index(engine, second, token, 0)
+    assert await one(engine, "SELECT etag FROM image WHERE id = :id", id=ids[3]) == "changed"
+    assert await one(engine, "SELECT count(*) FROM detection WHERE image_id = :id", id=ids[3]) == 1
+
+
+async def test_the_surer_relation_of_a_pair_is_kept_whoever_comes_first(engine: AsyncEngine) -> None:
+    copy = Link(0, "copy", "pdq", 0.981, 0.98, {"from": "copy"})
+    alike = Link(0, "semantic", "shape", 0.999, 0.03, {"from": "semantic"})
+    tie = Link(0, "copy", "pdq", 0.981, 0.98, {"from": "another"})
+    for order in ([copy, alike, tie], [tie, alike, copy]):
+        job_id, token = await listed(engine, corpus(9), unit_size=3)
+        units = [await index(engine, job_id, token, number) for number in range(3)]
+        a, b = units[0][0], units[1][0]
+        for number, link in enumerate(order):
+            ends = (a, b) if number % 2 else (b, a)
+            stored = Link(ends[1], link.relation, link.method, link.score, link.threshold, link.evidence)
+            await bulk.store_links(engine, job_id, token, number, units[number], [(ends[0], stored)])
+        kept = await one(
+            engine, "SELECT evidence->>'from' FROM image_match WHERE image_a = :a AND image_b = :b", a=a, b=b
+        )
+        assert kept == "another"
+        await jobs.let_go(engine, job_id, token, JobStatus.DONE, None)
+
+
+async def test_control(engine: AsyncEngine) -> None:
+    job_id, token = await listed(engine, corpus(4))
+    await jobs.control(engine, job_id, JobStatus.PAUSED)
+    assert await jobs.keep(engine, job_id, token, lease_s=30, worked_s=0) == JobStatus.PAUSED
+    await jobs.let_go(engine, job_id, token, None, None)
+    with pytest.raises(Conflict, match="paused"):
+        await jobs.take(engine, job_id, lease_s=30)
+    assert (await jobs.control(engine, job_id, JobStatus.PAUSED)).status == JobStatus.PAUSED
+    await jobs.control(engine, job_id, JobStatus.WAITING)
+    token = await jobs.take(engine, job_id, lease_s=30)
+    await jobs.control(engine, job_id, JobStatus.CANCELLING)
+    assert await jobs.keep(engine, job_id, token, lease_s=30, worked_s=0) == JobStatus.CANCELLING
+    await jobs.let_go(engine, job_id, token, JobStatus.CANCELLED, None)
+    for wanted in (JobStatus.PAUSED, JobStatus.WAITING, JobStatus.CANCELLING):
+        with pytest.raises(Conflict, match="cancelled"):
+            await jobs.control(engine, job_id, wanted)
+    with pytest.raises(NotFound):
+        await jobs.control(engine, 10**12, JobStatus.PAUSED)
+
+
+async def test_failures_are_tried_again_on_request(engine: AsyncEngine) -> None:
+    job_id, token = await listed(engine, corpus(4))
+    ids = await index(engine, job_id, token, 0, broken=2)
+    await bulk.store_links(engine, job_id, token, 0, ids, [])
+    with pytest.raises(Conflict, match="running"):
+        await jobs.retry(engine, job_id, unit_size=4)
+    await jobs.let_go(engine, job_id, token, JobStatus.DONE, None)
+    assert await jobs.retry(engine, job_id, unit_size=4) == 2
+    assert await jobs.retry(engine, job_id, unit_size=4) == 0
+    job = await jobs.get(engine, job_id)
+    assert (job.status, job.failed, job.units) == (JobStatus.WAITING, 0, 2)
+    token = await jobs.take(engine, job_id, lease_s=30)
+    more = await index(engine, job_id, token, 1)
+    await bulk.store_links(engine, job_id, token, 1, more, [])
+    job = await jobs.get(engine, job_id)
+    assert (job.objects, job.done, job.failed) == (4, 4, 0)
+    assert await jobs.failures(engine, job_id) == []
+
+
+async def test_taking_back_leaves_what_is_done_and_what_was_there_before(engine: AsyncEngine) -> None:
+    found = corpus(12)
+    job_id, token = await listed(engine, found)
+    done = await index(engine, job_id, token, 0)
+    await bulk.store_links(engine, job_id, token, 0, done, [])
+    await jobs.let_go(engine, job_id, token, JobStatus.DONE, None)
+
+    second, token = await listed(engine, [CorpusObject(found[0].path, "changed", 1), *found[4:9]])
+    indexed = await index(engine, second, token, 0)
+    assert indexed[0] == done[0]
+    await bulk.begin(engine, second, token, [1])
+    units = await bulk.half_done(engine, second)
+    assert [unit.number for unit in units] == [0, 1]
+    await bulk.take_back(engine, second, token, units)
+    assert await bulk.half_done(engine, second) == []
+    assert await one(engine, "SELECT status FROM image WHERE id = :id", id=done[0]) == "UPLOADED"
+    assert await one(engine, "SELECT count(*) FROM image WHERE id = ANY(:ids)", ids=indexed[1:]) == 0
+    assert await one(engine, "SELECT count(*) FROM image WHERE id = ANY(:ids)", ids=done) == 4
+
+
+async def test_a_job_without_objects_left(engine: AsyncEngine) -> None:
+    job_id, _ = await listed(engine, [])
+    assert await jobs.first_left(engine, job_id) is None
+    assert await jobs.numbers(engine, job_id, UnitState.WAITING, 0, 10**9) == []
+    newest, *_ = await jobs.listing(engine)
+    assert isinstance(newest, Job) and newest.id == job_id
