@@ -170,11 +170,13 @@ def list_jobs(home: Home = None) -> None:
     from graphs.jobs import every
     from storage.jobs import per_second
 
-    table = Table("job", "status", "source", "model", "objects", "done", "failed", "unchanged", "pictures/s", "created")
+    table = Table("job", "status", "done", "of", "failed", "unchanged", "per s", "created", "source")
     for job in asyncio.run(every(home)):
-        counts = (str(count) for count in (job.objects, job.done, job.failed, job.skipped))
-        created = job.created_at.strftime("%Y-%m-%d %H:%M")
-        table.add_row(str(job.id), job.status, job.source, job.model_name, *counts, f"{per_second(job):.1f}", created)
+        counts = (str(count) for count in (job.done, job.objects, job.failed, job.skipped))
+        created = job.created_at.strftime("%m-%d %H:%M")
+        table.add_row(str(job.id), job.status, *counts, f"{per_second(job):.1f}", created, job.source)
+    for column in table.columns[:-1]:
+        column.no_wrap = True
     console.print(table)
 
 

@@ -80,9 +80,11 @@ async def start(
         job = await jobs.unfinished(engine, address, name)
         if job is None:
             job = await jobs.create(engine, source=address, model_name=name, options=options, created_by="command line")
-        elif job.status in (JobStatus.PAUSED, JobStatus.FAILED):
+        else:
             assert job.id is not None
-            job = await jobs.control(engine, job.id, JobStatus.WAITING)
+            await jobs.set_options(engine, job.id, options)
+            if job.status in (JobStatus.PAUSED, JobStatus.FAILED):
+                await jobs.control(engine, job.id, JobStatus.WAITING)
         await hand_over(settings, job)
         return job
 

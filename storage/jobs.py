@@ -81,6 +81,17 @@ async def create(engine: AsyncEngine, *, source: str, model_name: str, options: 
     return Job(**row._mapping)
 
 
+async def set_options(engine: AsyncEngine, job_id: int, wanted: dict[str, Any]) -> Job:
+    """Changes what a job may use; a run that is under way keeps what it was given.
+
+    Raises:
+        NotFound: there is no such job.
+    """
+    async with engine.begin() as connection:
+        await connection.execute(update(Job).where(col(Job.id) == job_id).values(options=wanted))
+    return await get(engine, job_id)
+
+
 async def get(engine: AsyncEngine, job_id: int) -> Job:
     """One job.
 
