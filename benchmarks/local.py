@@ -24,10 +24,11 @@ class LocalCascade:
     Args:
         model: networks, shape, fusion and thresholds.
         settings: limits of decoding, threads.
+        judge: ask the content filter too.
     """
 
-    def __init__(self, model: ModelSpec, settings: Settings) -> None:
-        self.model, self.settings = model, settings
+    def __init__(self, model: ModelSpec, settings: Settings, *, judge: bool = False) -> None:
+        self.model, self.settings, self._judge = model, settings, judge
         self._networks = LocalNetworks(model, settings)
         self._shape = ShapeDescriptor(model.shape) if model.shape else None
         registry = ModelRegistry({model.name: model}, model.name)
@@ -35,9 +36,9 @@ class LocalCascade:
         self._details: dict[int, Details] = {}
 
     def look(self, pictures: Sequence[bytes]) -> list[Look | SafeGuardError]:
-        """What the pipeline sees in files, without the content filter."""
+        """What the pipeline sees in files."""
         limits = {"max_pixels": self.settings.max_pixels, "long_side": self.settings.decode_long_side}
-        return asyncio.run(look(self._networks, self.model, self._shape, pictures, judge=False, **limits))
+        return asyncio.run(look(self._networks, self.model, self._shape, pictures, judge=self._judge, **limits))
 
     def add(self, stored: Sequence[tuple[int, Look]]) -> None:
         """Stores looked-at pictures under their ids."""

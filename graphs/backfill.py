@@ -19,6 +19,7 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset
 
 from configs.settings import Settings, load_settings
+from deployments.bulk.background import BackgroundLoop
 from deployments.bulk.describing import Describer, ReaderAndDescriber
 from deployments.bulk.matching import Matcher
 from deployments.bulk.patience import patiently
@@ -117,6 +118,7 @@ class Backfill:
             reads_per_s=rate / readers if rate else None,
         )  # fmt: skip
         self._keeper = _Keeper(settings, job.id, token)
+        self._loop = BackgroundLoop()
 
     def run(self) -> JobStatus:
         """Works until the job is done, paused or cancelled, and returns which.
@@ -154,7 +156,7 @@ class Backfill:
         while (left := self._call(lambda engine, _: jobs.first_left(engine, self._job_id))) is not None:
             first = left // size * size
             self._run_all(self._index(self._numbers(UnitState.WAITING, first, first + size)))
-            versions = asyncio.run(_versions())
+            versions = self._loop.run(_versions())
             self._run_all(self._match(self._numbers(UnitState.INDEXED, first, first + size), versions))
         self._call(self._tidy)
 
@@ -167,7 +169,7 @@ class Backfill:
                 objects.close()
                 await engine.dispose()
 
-        return asyncio.run(run())
+        return self._loop.run(run())
 
     def _numbers(self, state: UnitState, first: int, end: int) -> list[int]:
         return self._call(lambda engine, _: jobs.numbers(engine, self._job_id, state, first, end))

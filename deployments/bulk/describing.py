@@ -4,6 +4,7 @@ import asyncio
 
 from configs.models import load_models
 from deployments.bulk import looks
+from deployments.bulk.background import BackgroundLoop
 from deployments.bulk.patience import patiently
 from deployments.bulk.reading import Reader, ReadUnit
 from deployments.bulk.work import Batch, BulkTask, DescribedUnit, packed, unpacked
@@ -30,7 +31,7 @@ class Describer:
         self._model = load_models(settings.models_file)[task.model_name]
         self._networks = LocalNetworks(self._model, settings)
         self._objects = ObjectStore(settings)
-        self._runner = asyncio.Runner()
+        self._loop = BackgroundLoop()
 
     def __call__(self, batch: Batch) -> Batch:
         """A batch of ``ReadUnit`` to one of ``DescribedUnit``."""
@@ -38,7 +39,7 @@ class Describer:
 
     def describe(self, unit: ReadUnit) -> DescribedUnit:
         """Looks at the pictures of a unit and keeps details and looks, before anything can refer to them."""
-        return self._runner.run(self._describe(unit))
+        return self._loop.run(self._describe(unit))
 
     async def _describe(self, unit: ReadUnit) -> DescribedUnit:
         model = self._model

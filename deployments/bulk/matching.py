@@ -7,6 +7,7 @@ import asyncio
 
 from configs.models import load_models
 from deployments.bulk import looks
+from deployments.bulk.background import BackgroundLoop
 from deployments.bulk.patience import patiently
 from deployments.bulk.work import Batch, BulkTask, packed, unpacked
 from deployments.bulk.writing import remote_index
@@ -46,13 +47,13 @@ class Matcher:
         )  # fmt: skip
         self._linker = Linker(verifier, Limits(self._engine))
         self._index = remote_index()
-        self._runner = asyncio.Runner()
+        self._loop = BackgroundLoop()
 
     def __call__(self, batch: Batch) -> Batch:
         """A batch of unit numbers to the same."""
         numbers: list[int] = unpacked(batch)
         for number in numbers:
-            self._runner.run(self.match(number))
+            self._loop.run(self.match(number))
         return packed(numbers)
 
     async def match(self, number: int) -> None:

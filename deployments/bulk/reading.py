@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass
 
 from configs.models import load_models
+from deployments.bulk.background import BackgroundLoop
 from deployments.bulk.patience import patiently
 from deployments.bulk.work import Batch, BulkTask, UnitWork, packed, unpacked
 from deployments.pipeline.look import Prepared, prepare
@@ -51,11 +52,11 @@ class Reader:
         self._objects = ObjectStore(settings)
         self._pause_s = 1.0 / task.reads_per_s if task.reads_per_s else 0.0
         self._next_read = 0.0
-        self._runner = asyncio.Runner()
+        self._loop = BackgroundLoop()
 
     def __call__(self, batch: Batch) -> Batch:
         """A batch of ``UnitWork`` to one of ``ReadUnit``."""
-        return packed([self._runner.run(self.read(unit)) for unit in unpacked(batch)])
+        return packed([self._loop.run(self.read(unit)) for unit in unpacked(batch)])
 
     async def read(self, unit: UnitWork) -> ReadUnit:
         """Fetches the objects of a unit at once and prepares one after another."""

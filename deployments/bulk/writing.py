@@ -1,10 +1,10 @@
 """Writing: vectors of many units go to the similarity writer in one commit, their rows to PostgreSQL. One actor a job."""
 
-import asyncio
 from collections.abc import Sequence
 
 from ray import serve
 
+from deployments.bulk.background import BackgroundLoop
 from deployments.bulk.patience import patiently
 from deployments.bulk.work import Batch, BulkTask, DescribedUnit, packed, unpacked
 from deployments.pipeline.replica import RemoteIndex
@@ -34,12 +34,12 @@ class Writer:
         self._task = task
         self._engine = create_engine(task.settings(), pool_size=1)
         self._index = remote_index()
-        self._runner = asyncio.Runner()
+        self._loop = BackgroundLoop()
 
     def __call__(self, batch: Batch) -> Batch:
         """A batch of ``DescribedUnit`` to the numbers of its units."""
         units: list[DescribedUnit] = unpacked(batch)
-        self._runner.run(self.write(units))
+        self._loop.run(self.write(units))
         return packed([unit.outcome.number for unit in units])
 
     async def write(self, units: Sequence[DescribedUnit]) -> None:

@@ -21,13 +21,13 @@ _Admin = Annotated[Principal, Scope("admin")]
 _JOB = {
     "id": 1,
     "kind": "backfill",
-    "status": "running",
+    "status": "failed",
     "source": "s3://corpus/2024/",
     "model_name": "safeguard-v1",
     "created_by": "first-key",
     "created_at": "2024-11-01T10:00:00+00:00",
     "started_at": "2024-11-01T10:00:02+00:00",
-    "finished_at": None,
+    "finished_at": "2024-11-01T10:01:00+00:00",
     "objects": 2000,
     "listed": True,
     "skipped": 0,
@@ -35,7 +35,7 @@ _JOB = {
     "done": 0,
     "failed": 3,
     "pictures_per_second": 17.2,
-    "message": None,
+    "message": "the object store does not answer",
 }
 _FAILURE = {
     "image_id": 17,

@@ -45,6 +45,7 @@ class PdqPlatform:
         self._engine = engine
         self._objects = objects
         self.removed: list[int] = []
+        self.submitted: list[int] = []
         self.down = False
 
     def _up(self) -> None:
@@ -73,6 +74,10 @@ class PdqPlatform:
     async def remove(self, image_ids: list[int]) -> None:
         self._up()
         self.removed += image_ids
+
+    async def submit_job(self, job_id: int) -> None:
+        self._up()
+        self.submitted.append(job_id)
 
     async def index_info(self) -> dict[str, Any]:
         self._up()

@@ -1,0 +1,296 @@
+"""Bulk indexing beside a plain loop with the same decoding, networks and matching on the same cores, in one run.
+
+    python -m benchmarks.backfill PHOTOS [--pictures 1000] [--fastdup-python FOLDER/bin/python] [--neighbour]
+
+Brings the service up in a folder of its own (removed afterwards) and indexes a corpus with a job that was given all
+cores. The loop is one process with a thread for each core: it decodes, describes and, in a second pass, matches, as the
+job does. Prints pictures a second of both and of both passes, CPU seconds for 1,000 pictures by process, and the most
+memory the job's processes had at a time. ``--neighbour`` measures searches without and beside a job of one CPU instead.
+"""
+
+import argparse
+import asyncio
+import os
+import subprocess
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.backfill_faults import SOURCE, corpus, follow, installation, put_corpus
+from benchmarks.client import Client
+from benchmarks.local import LocalCascade
+from configs.models import load_models
+from configs.settings import Settings
+from deployments.pipeline.look import Look
+from graphs.jobs import show, start
+from graphs.service import Running, up
+from storage.job_tables import Job, JobStatus
+
+BATCH = 16
+
+
+@dataclass
+class Spent:
+    """Processor seconds and peak memory of an installation's processes, by kind, while it is watched."""
+
+    cpu_s: dict[str, float] = field(default_factory=dict)
+    job_mib: float = 0.0
+
+
+class Watch(threading.Thread):
+    """Looks at all processes of an installation every second."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(daemon=True)
+        self._home, self._end = home, threading.Event()
+        self._first: dict[tuple[int, float], float] = {}
+        self._last: dict[tuple[int, float], tuple[str, float]] = {}
+        self._peak = 0.0
+
+    def run(self) -> None:
+        begun = time.time()
+        while not self._end.is_set():
+            self._look(begun)
+            self._end.wait(1.0)
+
+    def _look(self, begun: float) -> None:
+        job_mib = 0.0
+        for process in psutil.process_iter():
+            try:
+                command = " ".join(process.cmdline())
+                if str(self._home) not in command and process.environ().get("SAFEGUARD_HOME") != str(self._home):
+                    continue
+                times, key = process.cpu_times(), (process.pid, process.create_time())
+                kind = _kind(process.name(), command)
+                used = times.user + times.system
+                self._first.setdefault(key, 0.0 if process.create_time() >= begun else used)
+                self._last[key] = (kind, used)
+                if kind.startswith("job"):
+                    job_mib += process.memory_full_info().pss / 2**20
+            except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+                continue
+        self._peak = max(self._peak, job_mib)
+
+    def close(self) -> Spent:
+        """Ends; what was spent since it began."""
+        self._end.set()
+        self.join()
+        spent: defaultdict[str, float] = defaultdict(float)
+        for key, (kind, used) in self._last.items():
+            spent[kind] += used - self._first[key]
+        return Spent(dict(spent), self._peak)
+
+
+def _kind(name: str, command: str) -> str:
+    if "MapWorker" in command:
+        return "job: reading and networks" if "Describer" in command else (
+            "job: matching" if "Matcher" in command else "job: writing"
+        )  # fmt: skip
+    if "graphs.backfill" in command:
+        return "job: runner"
+    if "ServeReplica" in command:
+        return command.split(":")[4].split(".")[0].split()[0]
+    return "PostgreSQL" if name == "postgres" else "S3" if "weed" in command else "Ray and Serve"
+
+
+def plain_loop(data: list[bytes]) -> tuple[float, float]:
+    """Seconds of looking at, and of matching, all pictures in this process."""
+    settings = Settings(model_threads=os.cpu_count() or 1)
+    registry = load_models(settings.models_file)
+    cascade = LocalCascade(registry[registry.default], settings, judge=True)
+    cascade.look(data[:BATCH])  # warm
+    begun = time.perf_counter()
+    seen: list[tuple[int, Look]] = []
+    for first in range(0, len(data), BATCH):
+        looks = cascade.look(data[first : first + BATCH])
+        seen += [(first + n, one) for n, one in enumerate(looks) if isinstance(one, Look)]
+    looked = time.perf_counter() - begun
+    cascade.add(seen)
+    begun = time.perf_counter()
+    for image_id, found in seen:
+        cascade.candidates(found, exclude=image_id)
+    return looked, time.perf_counter() - begun
+
+
+@dataclass
+class Measured:
+    """One job: seconds of both passes without and with its start, and what was spent."""
+
+    job: Job
+    total_s: float
+    index_s: float
+    match_s: float
+    spent: Spent
+
+
+def index_corpus(running: Running, source: str, cpus: int) -> Measured:
+    """Runs one job and times its passes, as its counters show them every quarter of a second."""
+    home = running.settings.home
+    watch = Watch(home)
+    watch.start()
+    begun = time.perf_counter()
+    job = asyncio.run(
+        start(home, source, model_name=None, cpus=cpus, gpus=0, reads_per_s=None, niceness=0, segment_units=1024)
+    )
+    assert job.id is not None
+    moments: dict[str, tuple[float, int]] = {}
+    while job.status not in (JobStatus.DONE, JobStatus.FAILED):
+        time.sleep(0.25)
+        assert job.id is not None
+        job = asyncio.run(show(home, job.id))
+        now = time.perf_counter()
+        for name in ("indexed", "done"):
+            count = getattr(job, name)
+            if count:
+                moments.setdefault(f"first {name}", (now, count))
+                if moments.get(f"last {name}", (0.0, -1))[1] != count:
+                    moments[f"last {name}"] = (now, count)
+    total = time.perf_counter() - begun
+    spent = watch.close()
+    if job.status != JobStatus.DONE:
+        raise RuntimeError(f"the job failed: {job.message}")
+
+    def rate(name: str) -> float:
+        (start_at, start_count), (end_at, end_count) = moments[f"first {name}"], moments[f"last {name}"]
+        return (end_at - start_at) / max(1, end_count - start_count) * end_count
+
+    return Measured(job, total, rate("indexed"), rate("done"), spent)
+
+
+def throughput(data: list[tuple[str, bytes]], fastdup: Path | None, console: Console) -> None:
+    """Loop and job beside each other."""
+    files = [content for _, content in data]
+    cpus = os.cpu_count() or 1
+    table = Table(title=f"{len(data)} pictures, {cpus} cores")
+    for column in ("", "looking, pictures/s", "matching, pictures/s", "both, pictures/s", "÷ plain loop"):
+        table.add_column(column, justify="left" if not column else "right")
+    looked, matched = plain_loop(files)
+    both = len(data) / (looked + matched)
+    table.add_row("plain loop", *(f"{len(data) / s:.1f}" for s in (looked, matched)), f"{both:.1f}", "1")
+    with installation() as home:
+        running = up(home, say=lambda _: None)
+        asyncio.run(put_corpus(running.settings, data))
+        found = index_corpus(running, SOURCE, cpus)
+    count = found.job.done
+    steady = count / (found.index_s + found.match_s)
+    rates = (f"{count / s:.1f}" for s in (found.index_s, found.match_s))
+    table.add_row("job, from its first commit on", *rates, f"{steady:.1f}", f"{steady / both:.2f}")
+    all_of_it = count / found.total_s
+    table.add_row("job, with its start", "", "", f"{all_of_it:.1f}", f"{all_of_it / both:.2f}")
+    if fastdup is not None:
+        rate = len(data) / fastdup_seconds(files, fastdup, cpus)
+        table.add_row("fastdup, features of whole pictures", f"{rate:.1f}", "", "", "")
+    console.print(table)
+    costs = Table(title="processor seconds for 1,000 pictures")
+    costs.add_column("process")
+    costs.add_column("s", justify="right")
+    spent = {kind: 1000 * s / count for kind, s in found.spent.cpu_s.items()}
+    for kind in sorted(spent, key=lambda kind: -spent[kind]):
+        costs.add_row(kind, f"{spent[kind]:.1f}")
+    costs.add_row("all", f"{sum(spent.values()):.1f}")
+    console.print(costs)
+    console.print(
+        f"most memory of the job's processes at a time: {found.spent.job_mib:.0f} MiB (proportional set size)"
+    )
+
+
+def fastdup_seconds(files: list[bytes], python: Path, threads: int) -> float:
+    """Seconds that ``fastdup.run(run_mode=1)`` takes for the same pictures in a folder."""
+    code = (
+        "import sys, fastdup;"
+        f"sys.exit(fastdup.run(input_dir=sys.argv[1], work_dir=sys.argv[2], run_mode=1, num_threads={threads}))"
+    )
+    with tempfile.TemporaryDirectory(prefix="sg-fastdup-") as name:
+        folder = Path(name) / "pictures"
+        folder.mkdir()
+        for number, content in enumerate(files):
+            (folder / f"{number}.jpg").write_bytes(content)
+        begun = time.perf_counter()
+        environment = os.environ | {"SENTRY_OPT_OUT": "1", "HOME": name}
+        arguments = [str(python), "-c", code, str(folder), str(Path(name) / "work")]
+        subprocess.run(arguments, env=environment, cwd=name, check=True, capture_output=True, timeout=3600)
+        return time.perf_counter() - begun
+
+
+def neighbour(data: list[tuple[str, bytes]], console: Console) -> None:
+    """Latency of searches by one client without a job, beside a gentle one, and without one again."""
+    stored = data[: len(data) // 10]
+    with installation() as home:
+        running = up(home, say=lambda _: None)
+        asyncio.run(put_corpus(running.settings, data))
+        with Client(running.url, running.key) as client:
+            ids = [client.upload(name, content, key=name) for name, content in stored]
+            client.wait(ids, timeout_s=600)
+            table = Table("searches by one client", "p50, ms", "p95, ms", "÷ quiet, p50", "÷ quiet, p95")
+            quiet = searches(client, stored)
+            table.add_row("quiet", *(f"{one:.0f}" for one in quiet), "1", "1")
+            for title, niceness, rate in (
+                ("beside a job of one CPU, niceness 10", 10, None),
+                ("beside a job of one CPU and 2 pictures a second", 10, 2.0),
+            ):
+                folder = f"{SOURCE}{0 if rate is None else 1:03}/"
+                job = asyncio.run(
+                    start(
+                        home,
+                        folder,
+                        model_name=None,
+                        cpus=1,
+                        gpus=0,
+                        reads_per_s=rate,
+                        niceness=niceness,
+                        segment_units=1024,
+                    )
+                )
+                assert job.id is not None
+                while not asyncio.run(show(home, job.id)).indexed:
+                    time.sleep(1)
+                busy = searches(client, stored)
+                ratios = (f"{ours / calm:.2f}" for ours, calm in zip(busy, quiet, strict=True))
+                ended = asyncio.run(show(home, job.id)).status == JobStatus.DONE
+                table.add_row(title + (" (ended meanwhile)" if ended else ""), *(f"{one:.0f}" for one in busy), *ratios)
+                follow(home, job.id, 600)
+            again = searches(client, stored)
+            table.add_row(
+                "quiet again",
+                *(f"{one:.0f}" for one in again),
+                *(f"{a / b:.2f}" for a, b in zip(again, quiet, strict=True)),
+            )
+    console.print(table)
+
+
+def searches(client: Client, queries: list[tuple[str, bytes]], count: int = 60) -> tuple[float, float]:
+    """p50 and p95 in milliseconds."""
+    taken = []
+    for number in range(count):
+        begun = time.perf_counter()
+        client.search(*queries[number % len(queries)])
+        taken.append(1000 * (time.perf_counter() - begun))
+    return float(np.quantile(taken, 0.5)), float(np.quantile(taken, 0.95))
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("--pictures", type=int, default=1000)
+    parser.add_argument("--fastdup-python", type=Path, help="interpreter of an environment that has fastdup")
+    parser.add_argument("--neighbour", action="store_true")
+    options = parser.parse_args()
+    console = Console(width=120, highlight=False)
+    data = corpus(options.photos, options.pictures)
+    if options.neighbour:
+        neighbour(data, console)
+    else:
+        throughput(data, options.fastdup_python, console)
+
+
+if __name__ == "__main__":
+    main()
