@@ -2,11 +2,12 @@
 
 import asyncio
 import re
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import boto3
 from botocore.config import Config
@@ -17,17 +18,21 @@ from storage.errors import InvalidInput, NotFound, Refused, Unavailable
 
 _ABSENT = frozenset({"404", "NoSuchKey", "NotFound", "NoSuchBucket"})
 _REFUSED = frozenset({"403", "AccessDenied", "AllAccessDisabled", "InvalidAccessKeyId", "SignatureDoesNotMatch"})
-_ELSEWHERE = "s3://"
+_FOREIGN = "s3://"
 
 
-@dataclass(frozen=True)
-class StoredObject:
-    """One object as a listing shows it: ``size`` in bytes, ``etag`` without quotes."""
+def is_foreign(address: str) -> bool:
+    """Whether an address is ``s3://bucket/key``: an object that belongs to somebody else and is read in place."""
+    return address.startswith(_FOREIGN)
+
+
+class StoredObject(NamedTuple):
+    """What a listing says of an object; the size is in bytes."""
 
     key: str
-    etag: str
     size: int
-    modified_at: datetime
+    etag: str
+    last_modified: datetime
 
 
 @dataclass(frozen=True)
@@ -39,25 +44,20 @@ class ListedPage:
     next_token: str | None
 
 
-def is_elsewhere(s3_path: str) -> bool:
-    """Whether a picture stays in a corpus (``s3://bucket/key``): it is read there, and never written or deleted."""
-    return s3_path.startswith(_ELSEWHERE)
-
-
 def bucket_and_key(address: str) -> tuple[str, str]:
     """``s3://bucket/key`` in two parts.
 
     Raises:
         InvalidInput: it is not such an address.
     """
-    bucket, slash, key = address.removeprefix(_ELSEWHERE).partition("/")
-    if not is_elsewhere(address) or not re.fullmatch(r"[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]", bucket) or not slash:
+    bucket, slash, key = address.removeprefix(_FOREIGN).partition("/")
+    if not is_foreign(address) or not re.fullmatch(r"[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]", bucket) or not slash:
         raise InvalidInput(f"{address!r} is not an address such as s3://bucket/prefix/")
     return bucket, key
 
 
 class ObjectStore:
-    """One bucket of pictures; ``get``, ``delete`` and ``signed_url`` take ``s3://bucket/key`` for those of a corpus too.
+    """One bucket of pictures, and reading of objects of other buckets by ``s3://bucket/key``.
 
     Args:
         settings: gives endpoint, keys, bucket and limits.
@@ -100,8 +100,13 @@ class ObjectStore:
         except (BotoCoreError, OSError) as error:
             raise Unavailable("the object store does not answer") from error
 
-    def _place(self, key: str) -> tuple[str, str]:
-        return bucket_and_key(key) if is_elsewhere(key) else (self._bucket, key)
+    def _place(self, address: str) -> dict[str, str]:
+        bucket, key = bucket_and_key(address) if is_foreign(address) else (self._bucket, address)
+        return {"Bucket": bucket, "Key": key}
+
+    def address(self, key: str) -> str:
+        """A key of this bucket as ``s3://bucket/key``."""
+        return f"{_FOREIGN}{self._bucket}/{key}"
 
     async def put(self, key: str, data: bytes, media_type: str) -> None:
         """Stores ``data`` durably under ``key``.
@@ -111,8 +116,8 @@ class ObjectStore:
         """
         await self._call("put_object", Bucket=self._bucket, Key=key, Body=data, ContentType=media_type)
 
-    async def get(self, key: str) -> bytes:
-        """The bytes under ``key``.
+    async def get(self, address: str) -> bytes:
+        """The bytes under a key, or of an object of another bucket.
 
         Raises:
             NotFound: there is no such object.
@@ -120,28 +125,56 @@ class ObjectStore:
             Unavailable: the store does not answer.
         """
 
-        bucket, name = self._place(key)
+        place = self._place(address)
 
         def read() -> bytes:
-            body = self._client.get_object(Bucket=bucket, Key=name)["Body"]
+            body = self._client.get_object(Bucket=place["Bucket"], Key=place["Key"])["Body"]
             return bytes(body.read())
 
         return bytes(await self._run(read))
 
-    async def delete(self, key: str) -> None:
-        """Removes ``key``; an absent one is no error. Objects of a corpus are not ours: they stay."""
-        if not is_elsewhere(key):
-            await self._call("delete_object", Bucket=self._bucket, Key=key)
+    async def head(self, address: str) -> StoredObject:
+        """What the store says of one object.
+
+        Raises:
+            NotFound: there is no such object in a bucket that is there.
+            Unavailable: the store does not answer, or the bucket is missing.
+        """
+        place = self._place(address)
+        try:
+            found = await self._call("head_object", **place)
+        except NotFound:
+            await self._require(place["Bucket"])
+            raise
+        return StoredObject(address, found["ContentLength"], found["ETag"].strip('"'), found["LastModified"])
+
+    async def list(self, prefix: str, *, page: int = 1000) -> AsyncIterator[StoredObject]:
+        """The objects of the bucket whose key begins with ``prefix``, a page in memory at a time.
+
+        Args:
+            page: keys in one answer of the store, at most 1,000.
+        Raises:
+            Unavailable: the store does not answer.
+        """
+        token: str | None = None
+        while True:
+            found = await self.page(prefix, token=token, size=page)
+            for one in found.objects:
+                yield one
+            token = found.next_token
+            if token is None:
+                return
 
     async def page(
-        self, prefix: str, *, bucket: str | None = None, token: str | None = None, delimiter: str = ""
+        self, prefix: str, *, bucket: str | None = None, token: str | None = None, delimiter: str = "", size: int = 1000
     ) -> ListedPage:
-        """Up to 1,000 objects whose key begins with ``prefix``.
+        """Some objects whose key begins with ``prefix``.
 
         Args:
             bucket: another one than that of the pictures.
             token: ``next_token`` of the page before.
             delimiter: keys that hold it behind the prefix are folded into ``prefixes``.
+            size: keys in one answer of the store, at most 1,000.
         Raises:
             NotFound: there is no such bucket.
             Refused: the store's keys have no right to list it.
@@ -149,24 +182,28 @@ class ObjectStore:
         """
         more = {"ContinuationToken": token} if token else {}
         answer = await self._call(
-            "list_objects_v2", Bucket=bucket or self._bucket, Prefix=prefix, Delimiter=delimiter, **more
+            "list_objects_v2", Bucket=bucket or self._bucket, Prefix=prefix, Delimiter=delimiter, MaxKeys=size, **more
         )
         found = [
-            StoredObject(one["Key"], one["ETag"].strip('"'), int(one["Size"]), one["LastModified"])
+            StoredObject(one["Key"], int(one["Size"]), one["ETag"].strip('"'), one["LastModified"])
             for one in answer.get("Contents", [])
         ]
         folded = [one["Prefix"] for one in answer.get("CommonPrefixes", [])]
         return ListedPage(found, folded, answer.get("NextContinuationToken") if answer.get("IsTruncated") else None)
 
-    async def signed_url(self, key: str) -> str:
-        """An address that reads ``key`` without credentials until the setting's time is over."""
-        bucket, name = self._place(key)
+    async def delete(self, address: str) -> None:
+        """Removes a key; an absent one is no error, and an object of another bucket stays."""
+        if not is_foreign(address):
+            await self._call("delete_object", **self._place(address))
+
+    async def signed_url(self, address: str) -> str:
+        """An address that reads the object without credentials until the setting's time is over."""
         return str(
             await self._run(
                 partial(
                     self._client.generate_presigned_url,
                     "get_object",
-                    Params={"Bucket": bucket, "Key": name},
+                    Params=self._place(address),
                     ExpiresIn=self._signed_url_s,
                 )
             )
@@ -178,10 +215,14 @@ class ObjectStore:
         Raises:
             Unavailable: the store does not answer, or the bucket is missing.
         """
+        await self._require(self._bucket)
+
+    async def _require(self, bucket: str) -> None:
         try:
-            await self._call("head_bucket", Bucket=self._bucket)
+            await self._call("head_bucket", Bucket=bucket)
         except NotFound as error:
-            raise Unavailable("the bucket of the pictures is missing") from error
+            named = "of the pictures" if bucket == self._bucket else bucket
+            raise Unavailable(f"the bucket {named} is missing") from error
 
     async def ensure_buckets(self, *names: str) -> None:
         """Creates the bucket of the pictures and ``names`` where they are missing."""
