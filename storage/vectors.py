@@ -1,6 +1,6 @@
 """Vectors in LanceDB on S3: one table for each descriptor version. One writer appends; readers follow by ``seq``."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -14,6 +14,8 @@ from configs.settings import Settings
 from storage.errors import Unavailable
 
 PDQ_BYTES = 32
+_BROKEN = (OSError, RuntimeError, ValueError)
+"""What LanceDB raises where the store does not answer."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,51 @@ async def connect(settings: Settings) -> Any:
     try:
         return await lancedb.connect_async(f"s3://{settings.s3_vectors_bucket}/tables", storage_options=options)
     except (OSError, RuntimeError, ValueError) as error:  # ValueError is what LanceDB makes of a store that is down
+        raise Unavailable("the vector tables do not answer") from error
+
+
+async def table_names(connection: Any, *, page: int = 100) -> list[str]:
+    """The names of all tables, whoever made them.
+
+    Args:
+        page: names in one answer.
+    Raises:
+        Unavailable: the object store does not answer.
+    """
+    names: list[str] = []
+    token = None
+    try:
+        while True:
+            found = await connection.list_tables(page_token=token, limit=page)
+            names += found.tables
+            token = found.page_token
+            if not token:
+                return names
+    except _BROKEN as error:
+        raise Unavailable("the vector tables do not answer") from error
+
+
+async def read_regions(
+    table: Any, *, after: int, through: int | None, batch: int = 65_536
+) -> AsyncIterator[tuple[NDArray[np.int64], NDArray[np.int16]]]:
+    """The image ids and regions of a range of images at the newest version; no vector is read.
+
+    Args:
+        table: lancedb.AsyncTable.
+        after, through: ids above the first, up to and with the second; None is without end.
+        batch: rows held in memory at a time, at most.
+    Yields:
+        int64[n] image ids and int16[n] regions, in the order in which they are stored.
+    Raises:
+        Unavailable: the object store does not answer.
+    """
+    condition = f"image_id > {int(after)}" + ("" if through is None else f" AND image_id <= {int(through)}")
+    try:
+        await table.checkout_latest()
+        query = table.query().where(condition).select(["image_id", "region"])
+        async for found in await query.to_batches(max_batch_length=batch):
+            yield found["image_id"].to_numpy(), found["region"].to_numpy()
+    except _BROKEN as error:
         raise Unavailable("the vector tables do not answer") from error
 
 

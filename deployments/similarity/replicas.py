@@ -4,7 +4,7 @@ import os
 import socket
 from typing import Any
 
-from configs.models import ModelRegistry, load_models
+from configs.models import ModelRegistry, ModelSpec, load_models
 from configs.settings import load_settings
 from deployments.logs import log_to_replica
 from deployments.similarity.reader import Hit, Query, VectorReader
@@ -13,10 +13,17 @@ from storage.database import create_engine
 from storage.vectors import PDQ_SPACE, VectorRows, VectorSpace
 
 
+def spaces_of_model(model: ModelSpec) -> list[VectorSpace]:
+    """The vector tables in which each processed image of a model has rows: those that ``vector_rows`` fills."""
+    parts = (model.descriptor, model.shape, model.semantic)
+    return [PDQ_SPACE, *(VectorSpace(part.name, part.dim) for part in parts if part)]
+
+
 def spaces_of(registry: ModelRegistry) -> list[VectorSpace]:
     """The vector tables that the models of a registry use."""
-    dims = {name: spec.dim for name, spec in (registry.descriptors | registry.shapes).items()}
-    return [PDQ_SPACE, *(VectorSpace(name, dim) for name, dim in sorted(dims.items()))]
+    used = {space.name: space for model in registry.values() for space in spaces_of_model(model)}
+    used.pop(PDQ_SPACE.name, None)
+    return [PDQ_SPACE, *(used[name] for name in sorted(used))]
 
 
 class SimilarityReader:

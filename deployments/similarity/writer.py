@@ -11,10 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from configs.settings import Settings
 from deployments.similarity.indexer import Indexer
 from storage.errors import FencedOut, SafeGuardError, Unavailable
-from storage.fence import Fence
+from storage.fence import Fence, borrow
 from storage.vectors import VectorRows, VectorSpace, VectorTable, connect
 
 _log = logging.getLogger(__name__)
+_FENCE = "vectors"
 _EPOCH_BITS = 40
 """seq = epoch × 2^40 + counter: it grows over restarts without a scan; a writer may append 10^12 rows."""
 
@@ -24,6 +25,25 @@ class _Request:
     rows: dict[str, VectorRows]
     replace: list[int]
     answer: "asyncio.Future[dict[str, int]]"
+
+
+async def remove_beside(engine: AsyncEngine, connection: Any, spaces: list[VectorSpace], image_ids: list[int]) -> None:
+    """Deletes all vectors of some images from outside the writer's process, between two of its commits.
+
+    The writer, where one runs, waits meanwhile and goes on; there are never two that write at the same moment.
+
+    Args:
+        connection: lancedb.AsyncConnection.
+        spaces: the tables; missing ones are left out.
+    Raises:
+        Unavailable: the tables or the database do not answer; some rows may be gone, and a repeat removes the rest.
+    """
+    async with borrow(engine, _FENCE):
+        opened = [await VectorTable.open(connection, space, create=False) for space in spaces]
+        try:
+            await asyncio.gather(*(table.delete(image_ids) for table in opened if table is not None))
+        except (OSError, RuntimeError, ValueError) as error:
+            raise Unavailable("the vector tables do not answer") from error
 
 
 class VectorWriter:
@@ -46,7 +66,7 @@ class VectorWriter:
         holder: str,
         optimize_every: int = 50,
     ) -> None:
-        self._fence = Fence(engine, "vectors", holder)
+        self._fence = Fence(engine, _FENCE, holder)
         self._settings = settings
         self._spaces = {space.name: space for space in spaces}
         self._optimize_every = optimize_every

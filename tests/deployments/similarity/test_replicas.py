@@ -2,7 +2,7 @@
 
 from configs.models import ModelRegistry, load_models
 from configs.settings import Settings
-from deployments.similarity.replicas import spaces_of
+from deployments.similarity.replicas import spaces_of, spaces_of_model
 from storage.vectors import PDQ_SPACE, VectorSpace
 
 
@@ -21,3 +21,13 @@ def test_one_table_for_each_descriptor_and_one_for_pdq() -> None:
         VectorSpace("wide@2", 2048),
     ]
     assert len({space.table_name for space in spaces_of(registry)}) == 4
+
+
+def test_the_tables_of_a_model_are_those_that_its_networks_fill() -> None:
+    known = load_models(Settings.model_fields["models_file"].default)
+    spec = known[known.default]
+    assert [space.name for space in spaces_of_model(spec)] == ["pdq@1", spec.descriptor_name, "shape@2"]
+    wide = spec.descriptor.model_copy(update={"name": "wide@2", "dim": 2048})
+    bare = spec.model_copy(update={"shape": None, "semantic": wide})
+    assert [space.name for space in spaces_of_model(bare)] == ["pdq@1", spec.descriptor_name, "wide@2"]
+    assert spaces_of(ModelRegistry({}, "none")) == [PDQ_SPACE]

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from configs.settings import Settings
-from deployments.similarity.writer import VectorWriter
+from deployments.similarity.writer import VectorWriter, remove_beside
 from storage.database import create_engine
 from storage.errors import FencedOut, Unavailable
 from storage.vectors import PDQ_SPACE, VectorRows, VectorSpace, VectorTable, connect
@@ -157,3 +157,22 @@ async def test_a_closed_writer_refuses(space: VectorSpace, start_writer: StartWr
     with pytest.raises(Unavailable, match="stopping"):
         await writer.add({space.name: rows_of(1)})
     await writer.close()  # a second time changes nothing
+
+
+async def test_vectors_are_removed_beside_a_running_writer(
+    engine: AsyncEngine, servers: Settings, space: VectorSpace, start_writer: StartWriter
+) -> None:
+    writer = await start_writer(space)
+    await writer.add({space.name: rows_of(1, 2, 3, 3)})
+    connection, never_made = await connect(servers), VectorSpace("never-made@1", 16)
+    # The writer's handle stands at an older version after each removal; it appends, deletes and merges all the same.
+    await remove_beside(engine, connection, [space, never_made], [3, 99])
+    await writer.add({space.name: rows_of(4, 5)})
+    await remove_beside(engine, connection, [space], [4])
+    await writer.add({space.name: rows_of(2)}, replace=[2])
+    assert sorted((await stored(servers, space)).image_ids.tolist()) == [1, 2, 5]
+    added = [writer.add({space.name: rows_of(100 + number)}) for number in range(10)]
+    removed = [remove_beside(engine, connection, [space], [number]) for number in (1, 5)]
+    await asyncio.gather(*added, *removed)
+    assert sorted((await stored(servers, space)).image_ids.tolist()) == [2, *range(100, 110)]
+    assert not writer.fenced_out
