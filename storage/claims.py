@@ -13,6 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from storage.errors import InvalidInput, NotFound, StaleClaim
 from storage.tables import Status
 
+MISSING_PICTURE = "the stored picture is missing"
+"""Why an image is FAILED whose object has gone."""
+
 
 @dataclass(frozen=True)
 class Claim:

@@ -129,7 +129,7 @@ class Processor:
             if isinstance(data, bytes):
                 present.append((claim, data))
             elif isinstance(data, NotFound):
-                await self._release([claim], "the stored picture is missing", permanent=True)
+                await self._release([claim], claiming.MISSING_PICTURE, permanent=True)
             else:
                 await self._release([claim], "the object store did not answer", blameless=True)
         seen: list[tuple[Claim, Look]] = []

@@ -1,0 +1,79 @@
+"""What a check changes in PostgreSQL: each change leaves an audit entry, and no row is deleted. Below deployments."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from storage.claims import MISSING_PICTURE
+from storage.consistency import ImageRow, lock_rows
+from storage.uploads import UPLOAD_CHANNEL
+
+ACTOR = "safeguard check"
+
+_REQUEUE = text("""
+UPDATE image SET status = 'UPLOADED', attempt = 1, processed_at = NULL, not_before = NULL
+WHERE id = ANY(CAST(:ids AS bigint[])) AND status = 'PROCESSED'
+RETURNING id, model_name
+""")
+"""With one attempt counted the next claim is a second one, which replaces the vectors that are there."""
+
+_FORGET = [
+    text("DELETE FROM detection WHERE image_id = ANY(CAST(:ids AS bigint[]))"),
+    text("DELETE FROM content_score WHERE image_id = ANY(CAST(:ids AS bigint[]))"),
+]
+
+_NOTIFY = text("SELECT pg_notify(:channel, :name)")
+
+_FAIL = text("""
+UPDATE image SET status = 'FAILED', failure = :reason, lease_token = NULL, lease_expires_at = NULL, not_before = NULL
+WHERE id = :id
+""")
+
+_AUDIT = text("""
+INSERT INTO audit (actor, action, subject, detail)
+SELECT :actor, :action, e.subject, e.detail
+FROM jsonb_to_recordset(CAST(:entries AS jsonb)) AS e(subject text, detail jsonb)
+""")
+
+
+async def audit(connection: AsyncConnection, action: str, entries: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    """Notes what the check did, as part of the caller's transaction.
+
+    Args:
+        entries: subjects (``image/7``, ``object/images/…``) with details.
+    """
+    listed = [{"subject": subject, "detail": detail} for subject, detail in entries]
+    await connection.execute(_AUDIT, {"actor": ACTOR, "action": action, "entries": json.dumps(listed)})
+
+
+async def lock_unchanged(connection: AsyncConnection, rows: Sequence[ImageRow]) -> set[int]:
+    """Locks rows until the caller's transaction ends; returns the ids of those that still are as they were looked at."""
+    now = await lock_rows(connection, [row.id for row in rows])
+    return {row.id for row in rows if now.get(row.id) == row}
+
+
+async def requeue(connection: AsyncConnection, reasons: Mapping[int, str]) -> None:
+    """Puts processed images back in their queues, to be processed anew in place of what is stored of them.
+
+    Detections and content scores go; links stay until better ones are found. Part of the caller's transaction, which
+    holds the locks of ``lock_unchanged``.
+
+    Args:
+        reasons: for each image, for the audit.
+    """
+    waiting = {one.id: one.model_name for one in await connection.execute(_REQUEUE, {"ids": list(reasons)})}
+    for statement in _FORGET:
+        await connection.execute(statement, {"ids": list(waiting)})
+    await audit(connection, "image.requeue", [(f"image/{number}", {"reason": reasons[number]}) for number in waiting])
+    for name in sorted(set(waiting.values())):
+        await connection.execute(_NOTIFY, {"channel": UPLOAD_CHANNEL, "name": name})
+
+
+async def fail_missing(connection: AsyncConnection, row: ImageRow) -> None:
+    """Makes an image FAILED because its picture is missing; the row must be locked by the caller's transaction."""
+    await connection.execute(_FAIL, {"id": row.id, "reason": MISSING_PICTURE})
+    detail = {"reason": MISSING_PICTURE, "s3_path": row.s3_path, "status": row.status}
+    await audit(connection, "image.fail", [(f"image/{row.id}", detail)])

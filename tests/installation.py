@@ -1,0 +1,58 @@
+"""A database and buckets of their own on the running servers, for tests that look at everything there is."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import uuid4
+
+import asyncpg
+from pydantic import SecretStr
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from configs.settings import Settings
+from storage.migrate import upgrade
+from storage.objects import ObjectStore
+from storage.vectors import connect
+
+
+@contextmanager
+def apart(servers: Settings) -> Iterator[Settings]:
+    """Settings of a new, empty installation; the database is dropped afterwards."""
+    assert servers.database_url is not None
+    url = servers.database_url.get_secret_value()
+    name = f"apart-{uuid4().hex[:12]}"
+    settings = servers.model_copy(
+        update={
+            "database_url": SecretStr(f"{url.rpartition('/')[0]}/{name}"),
+            "s3_bucket": name,
+            "s3_vectors_bucket": f"{name}-vectors",
+        }
+    )
+
+    async def execute(statement: str) -> None:
+        connection = await asyncpg.connect(url)
+        await connection.execute(statement)
+        await connection.close()
+
+    async def buckets() -> None:
+        objects = ObjectStore(settings)
+        await objects.ensure_buckets(settings.s3_vectors_bucket, f"{name}-corpus")
+        objects.close()
+
+    asyncio.run(execute(f'CREATE DATABASE "{name}"'))
+    upgrade(settings)
+    asyncio.run(buckets())
+    yield settings
+    asyncio.run(execute(f'DROP DATABASE "{name}" WITH (FORCE)'))
+
+
+async def clear(settings: Settings, engine: AsyncEngine, objects: ObjectStore) -> None:
+    """Takes all rows, objects and vectors away; the empty tables stay, since the embedded store lists dropped ones on."""
+    async with engine.begin() as connection:
+        await connection.execute(text("TRUNCATE image, audit, writer_fence CASCADE"))
+    for key in [one.key async for one in objects.list("")]:
+        await objects.delete(key)
+    connected = await connect(settings)
+    for name in (await connected.list_tables()).tables:
+        await (await connected.open_table(name)).delete("true")
