@@ -1,6 +1,7 @@
 """The command line: ``python safeguard.py up | down | status | …``. Only argument handling; the work is in graphs/."""
 
 import asyncio
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -107,6 +108,30 @@ def calibrate(
         table.add_row(row.relation, *measured, row.mode)
     console.print(table)
     console.print(f"{rows[0].pictures} different pictures, {rows[0].queries} queries; kept for {rows[0].networks}")
+
+
+@app.command()
+def check(
+    home: Home = None,
+    repair: Annotated[bool, typer.Option("--repair", help="mend what is found; no image is ever deleted")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the report as JSON")] = False,
+    grace: Annotated[
+        float | None,
+        typer.Option(help="seconds for which an object without a row counts as an upload under way", min=0.0),
+    ] = None,
+) -> None:
+    """Compares PostgreSQL, S3 and the vectors. Exit code 1 if something was found and not repaired."""
+    from graphs.check import check as run
+    from graphs.check_report import progress_line, show
+
+    with progress_line(Console(stderr=True)) as say:
+        report = run(home, repair=repair, grace_s=grace, say=say)
+    if as_json:
+        print(json.dumps(report.as_dict(), indent=2, ensure_ascii=False))
+    else:
+        show(report, console)
+    if not report.clean:
+        raise typer.Exit(1)
 
 
 @app.command()
