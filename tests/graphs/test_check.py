@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,9 @@ from deployments.similarity.replicas import spaces_of_model
 from graphs import check_report
 from graphs.check import Check, check
 from graphs.check_report import Kind, Note, Report, progress_line, show
-from graphs.check_vectors import Sizes
+from graphs.check_vectors import Sizes, VectorCheck, Window
 from storage import images
+from storage.consistency import Ids, IdSet, Presence
 from storage.database import create_engine
 from storage.errors import ConfigurationError, NotFound, Unavailable
 from storage.features import features_key
@@ -311,8 +312,6 @@ async def test_images_of_outside_workers_have_no_vectors_but_need_their_object(w
 
 
 async def test_a_running_service_gives_no_finding(world: World, put: Upload) -> None:
-    done = asyncio.Event()
-
     async def service() -> None:
         for turn in range(6):
             image = await put(jpeg(photo("coins.png").rotate(turn * 3 + 1)))
@@ -322,15 +321,76 @@ async def test_a_running_service_gives_no_finding(world: World, put: Upload) -> 
             await asyncio.sleep(0.1)
             await world.processor.index.add({}, [image.id or 0])
             assert (await state(world.engine, other))[0] == "PROCESSED"
-        done.set()
 
-    running, checks = asyncio.create_task(service()), 0
-    while not done.is_set() and not running.done():
-        assert await world.found(sizes=SMALL) == {}
-        checks += 1
+    running, found = asyncio.create_task(service()), []
+    while not running.done():
+        found.append(await world.found(sizes=SMALL))
     await running
-    assert checks >= 3, "the checks must overlap with the service"
+    assert not any(found)
+    assert len(found) >= 3, "the checks must overlap with the service"
     assert await world.found() == {}
+
+
+async def test_what_arrives_after_the_listing_is_asked_for(world: World) -> None:
+    picture, details = world.pictures[1].s3_path, features_key(world.pictures[2].s3_path)
+    late = {key: await world.objects.get(key) for key in (picture, details)}
+    for key in late:
+        await world.objects.delete(key)
+
+    class Overtaken(Check):
+        async def _list(self, prefix: str, kind: Kind, through: int) -> IdSet:
+            listed = await super()._list(prefix, kind, through)
+            if kind is Kind.EXTRA_DETAILS:
+                for key, data in late.items():
+                    await world.objects.put(key, data, "image/jpeg")
+            return listed
+
+    arguments = world.engine, world.objects, world.settings, world.processor.registry
+    assert (await Overtaken(*arguments, repair=False, grace_s=0).run()).total == 0
+    for key in late:
+        await world.objects.delete(key)
+    assert await world.found() == {Kind.MISSING_OBJECT: 1, Kind.MISSING_DETAILS: 1}
+
+
+async def test_vectors_are_judged_by_a_second_look(world: World) -> None:
+    space = spaces_of_model(world.model)[1]
+    table, first = await world.table(space), world.ids[0]
+    rows, _ = await table.read_since(-1)
+    mine = rows.image_ids == first
+    lost = VectorRows(rows.image_ids[mine], rows.regions[mine], rows.boxes[mine], rows.vectors[mine])
+    window = Window(ids=world.ids, processed={world.model.name: world.ids})
+
+    class Late(VectorCheck):
+        """Something happens between the first look and the second, or between the two looks at the row."""
+
+        meanwhile: Callable[[], Awaitable[Any]] | None = None
+        within: Callable[[], Awaitable[Any]] | None = None
+
+        async def _judge(self, ids: Ids) -> None:
+            if self.meanwhile is not None:
+                await self.meanwhile()
+            await super()._judge(ids)
+
+        async def _look(self, ids: Ids, spaces: Sequence[VectorSpace]) -> dict[str, Presence]:
+            if self.within is not None:
+                await self.within()
+            return await super()._look(ids, spaces)
+
+    async def findings(**events: Any) -> int:
+        await (await world.table(space)).delete([first])
+        report = Report(repair=False)
+        connection = await connect(world.settings)
+        one = Late(world.engine, connection, [], world.processor.registry, Sizes(), report, lambda _: None)
+        for name, event in events.items():
+            setattr(one, name, event)
+        await one.check(window, None)
+        return report.total
+
+    assert await findings() == 1
+    assert await findings(meanwhile=lambda: world.processor.index.add({space.name: lost}, [])) == 0
+    again = "UPDATE image SET finished_token = gen_random_uuid() WHERE id = :id"
+    assert await findings(within=lambda: world.execute(again, id=first)) == 0, "it was processed anew meanwhile"
+    assert await findings() == 1
 
 
 async def test_information_is_no_error(world: World) -> None:
