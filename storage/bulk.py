@@ -111,7 +111,7 @@ _REPLACED = [
 """What is known of an object from before it changed."""
 
 _PROCESSED = text("""
-UPDATE image SET status = 'PROCESSED', processed_at = now()
+UPDATE image SET status = 'PROCESSED', processed_at = now(), finished_token = gen_random_uuid()
 WHERE id = ANY(CAST(:ids AS bigint[])) AND status = 'PROCESSING' AND lease_token IS NULL
 """)
 

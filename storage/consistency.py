@@ -47,6 +47,10 @@ SELECT subject FROM audit
 WHERE id > coalesce((SELECT id FROM before), 0) AND action = 'image.delete'
       AND subject = ANY(CAST(:subjects AS text[]))
 """)
+_IN_WORK = text("""
+SELECT DISTINCT found.id FROM job_unit JOIN job ON job.id = job_unit.job_id, unnest(image_ids) AS found(id)
+WHERE job_unit.state <> 'done' AND job.status NOT IN ('done', 'cancelled') AND found.id = ANY(CAST(:ids AS bigint[]))
+""")
 _UNFINISHED = text("""
 SELECT id, count(*) OVER () AS count FROM image
 WHERE uploaded_at IS NULL AND created_at < now() - make_interval(secs => :older_s) ORDER BY created_at LIMIT :most
@@ -130,8 +134,12 @@ async def _names(engine: AsyncEngine, statement: TextClause, **arguments: Any) -
 
 
 async def unknown_images(engine: AsyncEngine, ids: Sequence[int]) -> list[int]:
-    """Which of ``ids`` no row knows, without those deleted so lately that their vectors may be on their way out."""
+    """Which of ``ids`` no row knows, without those deleted so lately that their vectors may be on their way out.
+
+    Nor are those among them that an unfinished bulk job is writing: it stores vectors before rows.
+    """
     gone = set(ids) - await _names(engine, _PRESENT, ids=list(ids))
+    gone -= await _names(engine, _IN_WORK, ids=list(gone))
     if not gone:
         return []
     subjects = [f"image/{image_id}" for image_id in gone]

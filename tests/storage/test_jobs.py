@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from storage import bulk, jobs
 from storage.bulk import BulkFailure, BulkImage, IndexedUnit
 from storage.claims import FoundObject, Link
+from storage.consistency import unknown_images
 from storage.corpus import CorpusObject
 from storage.errors import Conflict, NotFound, StaleClaim
 from storage.job_tables import Job, JobStatus, UnitState
@@ -277,3 +278,12 @@ async def test_a_job_without_objects_left(engine: AsyncEngine) -> None:
     assert await jobs.numbers(engine, job_id, UnitState.WAITING, 0, 10**9) == []
     newest, *_ = await jobs.listing(engine)
     assert isinstance(newest, Job) and newest.id == job_id
+
+
+async def test_what_a_job_is_writing_is_no_stranger_to_a_check(engine: AsyncEngine) -> None:
+    job_id, token = await listed(engine, corpus(4))
+    (unit,) = await jobs.units(engine, job_id, [0])
+    await bulk.begin(engine, job_id, token, [0])
+    assert await unknown_images(engine, unit.image_ids) == []
+    await jobs.let_go(engine, job_id, token, JobStatus.CANCELLED, None)
+    assert await unknown_images(engine, unit.image_ids) == unit.image_ids
