@@ -45,8 +45,6 @@ BUCKET = "corpus"
 SOURCE = f"s3://{BUCKET}/2024/"
 JOB_PARTS = {"job's worker": ("ReaderAndDescriber", "Matcher"), "job's writer": ("Writer",)}
 KILLED = ["job's runner", *JOB_PARTS, "similarity writer", "PostgreSQL", "S3 server", "Ray head"]
-VECTOR_TOLERANCE = 0.001
-"""Of float16 numbers up to 1: the projection of shapes differs in its last bit now and then, also without kills."""
 IMAGE_COLUMNS = "s3_path, name, status, model_name, sha256, size_bytes, media_type, width, height, etag"
 
 
@@ -233,12 +231,6 @@ def _by_path(evidence: dict[str, Any], paths: dict[int, str]) -> str:
     return json.dumps(named({k: v for k, v in evidence.items() if k != "index_versions"}), sort_keys=True)
 
 
-def _same(table: str, wanted: Any, held: Any) -> bool:
-    if table.startswith("vectors"):
-        return bool(np.allclose(wanted, held, rtol=0, atol=VECTOR_TOLERANCE))
-    return bool(wanted == held)
-
-
 def differences(calm: Outcome, rough: Outcome) -> list[str]:
     """What is missing, additional or different in the second, at most three examples of each kind."""
     found = []
@@ -249,7 +241,7 @@ def differences(calm: Outcome, rough: Outcome) -> list[str]:
         kinds = {
             "missing": [key for key in wanted if key not in held],
             "additional": [key for key in held if key not in wanted],
-            "different": [key for key in wanted if key in held and not _same(name, wanted[key], held[key])],
+            "different": [key for key in wanted if key in held and held[key] != wanted[key]],
         }
         for kind, keys in kinds.items():
             if keys:

@@ -42,6 +42,8 @@ _UNITS_A_COMMIT = {False: 4, True: 64}
 _BULK = "bulk"
 """A custom resource of Ray's nodes: how many CPUs bulk jobs may use there, beside what Serve's replicas reserve."""
 
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+"""For the linear algebra of a process that has one CPU; with another number the last bits of a sum differ."""
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
@@ -201,7 +203,8 @@ class Backfill:
         given = {"num_cpus": 0 if self._reserved else 1, "resources": self._reserved or None} | resources
         return dataset.map_batches(
             stage, batch_size=1, batch_format="numpy", compute=ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=2),
-            fn_constructor_args=(self._task, *arguments), scheduling_strategy="SPREAD", **given,
+            fn_constructor_args=(self._task, *arguments), scheduling_strategy="SPREAD",
+            runtime_env={"env_vars": _ONE_THREAD}, **given,
         )  # fmt: skip
 
     def _index(self, numbers: Sequence[int]) -> Dataset | None:

@@ -169,6 +169,8 @@ class RayCluster:
             "RAY_SERVE_HAPROXY_STATS_PORT": str(self._ports.take("haproxy_stats")),
             "RAY_SERVE_HAPROXY_METRICS_PORT": str(self._ports.take("haproxy_metrics")),
             "RAY_SERVE_HAPROXY_NBTHREAD": "2",
+            # For load balancers that look every 30 s whether a replica still serves; HAProxy is told at once.
+            "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "3",
             "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first),
             "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first + _REPLICA_PORTS),
             "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),

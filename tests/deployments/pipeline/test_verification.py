@@ -22,8 +22,8 @@ from tests.service.pictures import edited, jpeg, photo
 async def ask(processor: Processor, model: ModelSpec, *ids: int | None) -> list[Candidate]:
     (found,) = await processor.look(model, [edited("astronaut.png", "crop50")], judge=False)
     candidates = [Candidate(number or 0) for number in ids]
-    processor.verifier._held.clear()
-    await processor.verifier.verify(model, found, candidates)
+    processor.linker.verifier._held.clear()
+    await processor.linker.verifier.verify(model, found, candidates)
     return candidates
 
 
@@ -58,7 +58,7 @@ async def test_what_local_features_cannot_tell_is_told_by_contours(
     part = drawn.convert("RGB").crop((0, 0, int(drawn.width * 0.75), int(drawn.height * 0.75)))
     (found,) = await processor.look(model, [jpeg(part)], judge=False)
     candidates = [Candidate(astronaut.id or 0), Candidate(coffee.id or 0)]
-    await processor.verifier.verify(model, found, candidates)
+    await processor.linker.verifier.verify(model, found, candidates)
     right, wrong = candidates
     assert right.alignment is None or right.alignment.inliers < 20
     assert right.template is not None and right.template.score > 0.25
@@ -107,7 +107,7 @@ async def test_only_so_many_details_are_held(processor: Processor) -> None:
     (found,) = await processor.look(
         processor.registry[processor.registry.default], [jpeg(photo("coffee.png"))], judge=False
     )
-    verifier = processor.verifier
+    verifier = processor.linker.verifier
     verifier._most = 3
     for number in range(6):
         verifier._remember(f"images/{number}", found.details)

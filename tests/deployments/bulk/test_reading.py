@@ -1,0 +1,123 @@
+"""Units are read: what is wrong with one object is its own failure; the others of its unit are described and kept."""
+
+import io
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import pytest
+import pytest_asyncio
+from PIL import Image
+
+from configs.settings import Settings
+from deployments.bulk import looks
+from deployments.bulk.describing import Describer
+from deployments.bulk.reading import Reader
+from deployments.bulk.work import BulkTask, UnitWork, packed, unpacked
+from storage.features import features_key
+from storage.objects import ObjectStore
+from tests.service.pictures import jpeg, photo
+
+GOOD = {"a.jpg": jpeg(photo("astronaut.png")), "z.png": jpeg(photo("coffee.png"))}
+
+
+def _huge() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("1", (11_000, 11_000)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+BAD = {
+    "empty.jpg": (b"", "the object is empty"),
+    "cut.jpg": (GOOD["a.jpg"][:3000], "damaged or cut short"),
+    "film.mp4": (b"\0\0\0\x18ftypmp42" + bytes(500), "not an image of a kind that is read"),
+    "pixels.png": (_huge(), "pixels are over the limit"),
+}
+
+
+@pytest.fixture
+def task(home: Path, servers: Settings, monkeypatch: pytest.MonkeyPatch) -> BulkTask:
+    monkeypatch.setenv("SAFEGUARD_HOME", str(home))
+    return BulkTask(7, uuid4(), "safeguard-v1", niceness=0)
+
+
+@pytest_asyncio.fixture
+async def corpus(servers: Settings) -> AsyncIterator[ObjectStore]:
+    store = ObjectStore(servers.model_copy(update={"s3_bucket": f"corpus-{uuid4().hex[:12]}"}))
+    await store.ensure_buckets()
+    yield store
+    store.close()
+
+
+async def unit(corpus: ObjectStore, files: dict[str, bytes]) -> UnitWork:
+    for name, content in files.items():
+        await corpus.put(f"x/{name}", content, "image/jpeg")
+    paths = [corpus.address(f"x/{name}") for name in files]
+    return UnitWork(
+        3, list(range(100, 100 + len(files))), paths, ["e"] * len(files), [len(one) for one in files.values()]
+    )
+
+
+async def test_bad_objects_are_failures_of_their_own(task: BulkTask, corpus: ObjectStore) -> None:
+    work = await unit(corpus, GOOD | {name: content for name, (content, _) in BAD.items()})
+    found = await Reader(task).read(work)
+    assert [one.path for one in found.pictures] == work.paths[:2]
+    assert [one.image_id for one in found.pictures] == [100, 101]
+    assert found.pictures[1].prepared.media_type == "image/jpeg", "by its bytes, not by its name"
+    assert found.pictures[0].prepared.size == (512, 512)
+    assert [one.path for one in found.failures] == work.paths[2:]
+    for failure, (_, said) in zip(found.failures, BAD.values(), strict=True):
+        assert said in failure.reason
+
+
+async def test_what_cannot_be_read(task: BulkTask, corpus: ObjectStore, servers: Settings) -> None:
+    work = await unit(corpus, {"a.jpg": GOOD["a.jpg"], "gone.jpg": b"x" * 10, "big.jpg": b"x" * 10})
+    await corpus.delete("x/gone.jpg")
+    listed = UnitWork(work.number, work.image_ids, work.paths, work.etags, [*work.sizes[:2], 5 * 2**30])
+    begun = time.monotonic()
+    found = await Reader(task).read(listed)
+    assert time.monotonic() - begun < 20, "5 GB are not fetched"
+    assert len(found.pictures) == 1
+    assert [one.reason for one in found.failures] == [
+        "the object vanished between listing and reading",
+        f"{5 * 2**30} bytes are over the limit of {servers.max_upload_bytes}",
+    ]
+
+
+async def test_a_unit_of_broken_objects_only(task: BulkTask, corpus: ObjectStore) -> None:
+    work = await unit(corpus, {"empty.jpg": b"", "text.jpg": b"hello"})
+    found = await Reader(task).read(work)
+    assert found.pictures == [] and len(found.failures) == 2
+    described = Describer(task).describe(found)
+    assert described.outcome.images == [] and described.vectors == {}
+    assert described.image_ids == work.image_ids
+
+
+async def test_reading_keeps_to_its_rate(task: BulkTask, corpus: ObjectStore) -> None:
+    work = await unit(corpus, {f"{n}.jpg": b"no picture" for n in range(6)})
+    slow = BulkTask(task.job_id, task.token, task.model_name, niceness=0, reads_per_s=5.0)
+    reader = Reader(slow)
+    begun = time.monotonic()
+    await reader.read(work)
+    assert time.monotonic() - begun >= 5 / 5.0 - 0.05
+
+
+async def test_what_was_seen_is_kept_before_anything_refers_to_it(
+    task: BulkTask, corpus: ObjectStore, objects: ObjectStore
+) -> None:
+    work = await unit(corpus, GOOD)
+    reader, describer = Reader(task), Describer(task)
+    (described,) = unpacked(describer(reader(packed([work]))))
+    assert [image.path for image in described.outcome.images] == work.paths
+    assert "person" in {one.label for one in described.outcome.images[0].objects}
+    assert 0 <= described.outcome.images[0].content_scores["opennsfw@1"] <= 1
+    assert set(described.vectors) == {"pdq@1", "lite0-copy@2", "shape@2"}
+    assert set(described.vectors["shape@2"].image_ids.tolist()) == {100, 101}
+    kept = looks.from_bytes(await objects.get(task.looks_key(work.number)))
+    assert [image_id for image_id, _ in kept] == [100, 101]
+    assert kept[0][1].sha256 == described.outcome.images[0].sha256
+    for path in work.paths:
+        assert len(await objects.get(features_key(path))) > 9600
+    assert np.allclose(np.linalg.norm(described.vectors["lite0-copy@2"].vectors, axis=1), 1, atol=1e-3)
