@@ -119,6 +119,14 @@ class Thresholds(_Part):
         return self
 
 
+class Alternative(_Part):
+    """What a model changes with another descriptor, whose scores have another scale; what is left out stays its own."""
+
+    fusion: Fusion | None = None
+    copy_fusion: Fusion | None = None
+    thresholds: Thresholds | None = None
+
+
 class ModelSpec(_Part):
     """One ``model_name`` with its networks."""
 
@@ -139,11 +147,21 @@ class ModelSpec(_Part):
     fusion: Fusion = Field(description="of the confidence that two pictures show the same picture or subject")
     copy_fusion: Fusion = Field(description="of the confidence that one is a copy of the other, not just alike")
     thresholds: Thresholds
+    alternatives: dict[str, Alternative] = Field(
+        default_factory=dict, description="what changes with another descriptor, by name@version"
+    )
 
     @model_validator(mode="after")
     def _semantic_has_a_threshold(self) -> Self:
-        if (self.semantic is None) != (self.thresholds.semantic_score is None):
+        changed = [one.thresholds for one in self.alternatives.values() if one.thresholds]
+        if any((self.semantic is None) != (one.semantic_score is None) for one in (self.thresholds, *changed)):
             raise ValueError("a semantic descriptor and thresholds.semantic_score go together: set both or neither")
+        return self
+
+    @model_validator(mode="after")
+    def _alternatives_are_others(self) -> Self:
+        if self.descriptor.name in self.alternatives:
+            raise ValueError(f"alternatives: {self.descriptor.name} is the model's own descriptor")
         return self
 
     @property
@@ -163,10 +181,19 @@ class ModelSpec(_Part):
 
 
 class ModelRegistry(Mapping[str, ModelSpec]):
-    """The models of a file by name, in its order."""
+    """The models of a file by name, in its order.
 
-    def __init__(self, models: dict[str, ModelSpec], default: str) -> None:
+    Args:
+        models: by name.
+        default: the one that is taken where none is named.
+        descriptors: further descriptors that a model could use, by name@version.
+    """
+
+    def __init__(
+        self, models: dict[str, ModelSpec], default: str, descriptors: Mapping[str, DescriptorSpec] | None = None
+    ) -> None:
         self._models = models
+        self._descriptors = dict(descriptors or {})
         self.default = default
 
     def __getitem__(self, name: str) -> ModelSpec:
@@ -187,6 +214,32 @@ class ModelRegistry(Mapping[str, ModelSpec]):
         """Every descriptor in use, by name@version."""
         used = [spec for model in self.values() for spec in (model.descriptor, model.semantic) if spec]
         return {spec.name: spec for spec in used}
+
+    @property
+    def available_descriptors(self) -> dict[str, DescriptorSpec]:
+        """Every descriptor of the file, in use or not, by name@version."""
+        return self._descriptors | self.descriptors
+
+    def with_descriptor(self, model_name: str, descriptor: str) -> ModelSpec:
+        """A model as it is with another descriptor: weights and thresholds of its ``alternatives``, all else its own.
+
+        Args:
+            descriptor: name@version; the model's own gives the model itself.
+        Raises:
+            ModelsFileError: the file does not know the descriptor, or the model uses it for subjects already.
+        """
+        model = self[model_name]
+        if descriptor == model.descriptor_name:
+            return model
+        spec = self.available_descriptors.get(descriptor)
+        if spec is None:
+            known = ", ".join(self.available_descriptors)
+            raise ModelsFileError(f"models.{model_name}: {descriptor!r} is not among descriptors: {known}")
+        if model.semantic is not None and descriptor == model.semantic.name:
+            raise ModelsFileError(f"models.{model_name}: {descriptor!r} is its semantic descriptor; choose another")
+        changed = model.alternatives.get(descriptor, Alternative())
+        values = {name: value for name, value in changed if value is not None}
+        return model.model_copy(update={"descriptor": spec, **values})
 
     @property
     def detectors(self) -> dict[str, DetectorSpec]:
@@ -223,6 +276,21 @@ def _resolve(content: dict[str, Any], model: str, section: str, key: str | None)
     return {"name": key, **known[key]}
 
 
+def _malformed(path: Path, place: str, error: ValidationError) -> ModelsFileError:
+    details = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+    return ModelsFileError(f"{path}: {place}: {details}")
+
+
+def _descriptors(path: Path, content: dict[str, Any]) -> dict[str, DescriptorSpec]:
+    found = {}
+    for name, options in _section(content, "descriptors").items():
+        try:
+            found[name] = DescriptorSpec.model_validate({"name": name, **options})
+        except ValidationError as error:
+            raise _malformed(path, f"descriptors.{name}", error) from error
+    return found
+
+
 def load_models(path: Path) -> ModelRegistry:
     """Reads and checks models.yaml.
 
@@ -242,6 +310,7 @@ def load_models(path: Path) -> ModelRegistry:
     unknown = set(content) - {"default", "models", "descriptors", "shapes", "detectors", "filters"}
     if unknown:
         raise ModelsFileError(f"{path}: unknown sections: {', '.join(sorted(map(str, unknown)))}")
+    descriptors = _descriptors(path, content)
     models: dict[str, ModelSpec] = {}
     for name, options in _section(content, "models").items():
         parts = {
@@ -254,11 +323,12 @@ def load_models(path: Path) -> ModelRegistry:
         try:
             models[name] = ModelSpec.model_validate({"name": name, **options, **parts})
         except ValidationError as error:
-            places = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-            raise ModelsFileError(f"{path}: models.{name}: {places}") from error
+            raise _malformed(path, f"models.{name}", error) from error
+        for other in models[name].alternatives:
+            _resolve(content, f"{name}.alternatives", "descriptors", other)
     if not models:
         raise ModelsFileError(f"{path} names no model")
     default = content.get("default") or next(iter(models))
     if default not in models:
         raise ModelsFileError(f"{path}: default: {default!r} is not among the models: {', '.join(models)}")
-    return ModelRegistry(models, default)
+    return ModelRegistry(models, default, descriptors)
