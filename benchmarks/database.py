@@ -16,12 +16,15 @@ import asyncpg
 from pydantic import SecretStr
 from rich.console import Console
 from rich.table import Table
+from sqlalchemy.dialects.postgresql.base import PGDialect
 
 from configs.settings import load_settings
-from storage import claims, migrate
+from storage import claims, images, migrate
 from storage.database import database_dsn
 
 DATABASE = "safeguard_benchmark"
+TINY = {"generation"}
+"""Tables of a few rows: reading them whole is the best plan."""
 
 FILL_IMAGES = """
 INSERT INTO image (name, status, model_name, s3_path, sha256, size_bytes, media_type, width, height, uploaded_at, attempt,
@@ -33,9 +36,13 @@ SELECT 'picture ' || i, CASE WHEN i % 100 < 2 THEN 'UPLOADED' WHEN i % 1000 = 50
 FROM generate_series($1::bigint, $2::bigint) AS i
 """
 FILL_LINKS = """
-INSERT INTO image_match (image_a, image_b, relation, method, score, threshold, evidence)
-SELECT i, i + j, 'copy', 'pdq', 0.9, 0.88, '{"distance_bits": 12}' FROM generate_series($1::bigint, $2::bigint) AS i,
-generate_series(1, 2) AS j WHERE i + j <= $2
+INSERT INTO image_match (image_a, image_b, descriptor, relation, method, score, threshold, evidence)
+SELECT i, i + j, d, 'copy', 'pdq', 0.9, 0.88, '{"distance_bits": 12}' FROM generate_series($1::bigint, $2::bigint) AS i,
+generate_series(1, 2) AS j, unnest(ARRAY['new@1', 'old@1']) AS d WHERE i + j <= $2
+"""
+FILL_GENERATIONS = """
+INSERT INTO generation (model_name, state, descriptor)
+VALUES ('safeguard-v1', 'live', 'new@1'), ('safeguard-v1', 'previous', 'old@1'), ('other', 'live', 'new@1')
 """
 
 
@@ -44,10 +51,8 @@ def hot_queries(middle: int) -> dict[str, str]:
     claim = str(claims.CLAIM)
     for name, value in {":lease_s": "60", ":model_name": "'safeguard-v1'", ":limit": "16"}.items():
         claim = claim.replace(name, value)
-    links = (
-        f"SELECT image_b, score FROM image_match WHERE image_a = {middle}"
-        f" UNION ALL SELECT image_a, score FROM image_match WHERE image_b = {middle}"
-    )
+    # The driver's dialect writes operators of its own: the plain one gives SQL as a person would type it.
+    links = str(images.matches_query(middle).compile(dialect=PGDialect(), compile_kwargs={"literal_binds": True}))
     return {
         "claim 16": claim,
         "expired leases": "SELECT id FROM image WHERE status = 'PROCESSING' AND lease_expires_at < now() LIMIT 200",
@@ -69,6 +74,7 @@ async def measure(dsn: str, rows: int, console: Console) -> bool:
     """Fills the database and prints the table; True if no hot query scans a table."""
     connection = await asyncpg.connect(dsn, timeout=10)
     started = time.monotonic()
+    await connection.execute(FILL_GENERATIONS)
     for first in range(1, rows + 1, 100_000):
         last = min(rows, first + 99_999)
         await connection.execute(FILL_IMAGES, first, last, timeout=600)
@@ -90,6 +96,7 @@ async def measure(dsn: str, rows: int, console: Console) -> bool:
         assert best is not None
         parts = nodes(best["Plan"])
         scans = [node["Relation Name"] for node in parts if node["Node Type"] == "Seq Scan"]
+        scans = [name for name in scans if name not in TINY]
         good &= not scans
         used = sorted({node["Index Name"] for node in parts if "Index Name" in node})
         buffers = best["Plan"]["Shared Hit Blocks"] + best["Plan"]["Shared Read Blocks"]

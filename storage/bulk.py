@@ -81,13 +81,14 @@ _STAGED = {
     ),
     "content_score": "image_id bigint, model text, score float8",
     "link": (
-        "image_id bigint, other bigint, relation text, method text, score float8, threshold float8, evidence text"
+        "image_id bigint, other bigint, descriptor text, relation text, method text, score float8, threshold float8,"
+        " evidence text"
     ),
     "job_failure": "job_id bigint, image_id bigint, path text, etag text, size bigint, reason text",
 }
 
 _LINKS = links_from(
-    "SELECT image_id, other, relation, method, score, threshold, evidence::jsonb AS evidence"
+    "SELECT image_id, other, descriptor, relation, method, score, threshold, evidence::jsonb AS evidence"
     " FROM staged_link JOIN image ON image.id = staged_link.image_id FOR KEY SHARE OF image"
 )
 
@@ -204,7 +205,16 @@ async def store_links(
         if (await connection.execute(_DONE, {"job": job_id, "numbers": [unit]})).scalar_one_or_none() is None:
             return
         rows = (
-            (image_id, one.image_id, one.relation, one.method, one.score, one.threshold, json.dumps(one.evidence))
+            (
+                image_id,
+                one.image_id,
+                one.descriptor,
+                one.relation,
+                one.method,
+                one.score,
+                one.threshold,
+                json.dumps(one.evidence),
+            )
             for image_id, one in links
         )
         if await _copy(connection, "link", rows):

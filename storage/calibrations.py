@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import col
 
@@ -14,11 +14,12 @@ ACTIVE, SHADOW, PAST = "active", "shadow", "past"
 
 
 async def save(engine: AsyncEngine, measured: Sequence[Calibration]) -> None:
-    """Keeps new calibrations; what they take the place of becomes past."""
+    """Keeps new calibrations; those of the same networks that they take the place of become past."""
     async with engine.begin() as connection:
         for one in measured:
             replaced = update(Calibration).where(
                 col(Calibration.model_name) == one.model_name,
+                col(Calibration.networks) == one.networks,
                 col(Calibration.relation) == one.relation,
                 col(Calibration.mode) == one.mode,
             )
@@ -45,15 +46,12 @@ async def promote(engine: AsyncEngine, model_name: str) -> None:
     """
     async with engine.begin() as connection:
         mine = col(Calibration.model_name) == model_name
-        shadow = (
-            await connection.execute(
-                select(col(Calibration.relation)).where(mine, col(Calibration.mode) == SHADOW).with_for_update()
-            )
-        ).scalars()
-        relations = list(shadow)
-        if not relations:
+        key = (col(Calibration.networks), col(Calibration.relation))
+        shadow = select(*key).where(mine, col(Calibration.mode) == SHADOW).with_for_update()
+        tried = [tuple(row) for row in (await connection.execute(shadow)).all()]
+        if not tried:
             raise NotFound(f"{model_name} has no shadow calibration")
-        active = mine & (col(Calibration.mode) == ACTIVE) & col(Calibration.relation).in_(relations)
+        active = mine & (col(Calibration.mode) == ACTIVE) & tuple_(*key).in_(tried)
         await connection.execute(update(Calibration).where(active).values(mode=PAST))
         await connection.execute(update(Calibration).where(mine, col(Calibration.mode) == SHADOW).values(mode=ACTIVE))
 

@@ -11,6 +11,7 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from storage.errors import InvalidInput, NotFound, StaleClaim
+from storage.generations import hold
 from storage.tables import Status
 
 MISSING_PICTURE = "the stored picture is missing"
@@ -41,6 +42,7 @@ class Link:
     score: float
     threshold: float
     evidence: dict[str, Any]
+    descriptor: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,16 @@ class FoundObject:
 
 @dataclass(frozen=True)
 class Outcome:
-    """All that processing one image found; stored in one transaction."""
+    """All that processing one image found; stored in one transaction.
+
+    ``descriptors`` are those that its vectors were written with, by name@version.
+    """
 
     claim: Claim
     links: list[Link] = field(default_factory=list)
     objects: list[FoundObject] = field(default_factory=list)
     content_scores: dict[str, float] = field(default_factory=dict)
+    descriptors: frozenset[str] = frozenset()
 
 
 _EXPIRE = text("""
@@ -101,18 +107,19 @@ RETURNING image.id
 """)
 
 _LINK_COLUMNS = (
-    "image_id bigint, other bigint, relation text, method text, score float8, threshold float8, evidence jsonb"
+    "image_id bigint, other bigint, descriptor text, relation text, method text, score float8, threshold float8,"
+    " evidence jsonb"
 )
 
 
 def links_from(source: str) -> TextClause:
-    """The statement that stores links once per pair: the surest relation, then the better score, is kept.
+    """The statement that stores links once per pair and descriptor: the surest relation, then the better score, is kept.
 
     Equal ones are told apart by their evidence, so the outcome does not depend on who came first. Links to images that
     were deleted meanwhile are dropped.
 
     Args:
-        source: a SELECT of image_id, other, relation, method, score, threshold, evidence.
+        source: a SELECT of image_id, other, descriptor, relation, method, score, threshold, evidence.
     """
 
     def order(row: str) -> str:
@@ -122,12 +129,12 @@ def links_from(source: str) -> TextClause:
     return text(f"""
 WITH link AS ({source}),
      present AS (SELECT id FROM image WHERE id IN (SELECT other FROM link) ORDER BY id FOR KEY SHARE)
-INSERT INTO image_match AS held (image_a, image_b, relation, method, score, threshold, evidence)
-SELECT DISTINCT ON (least(image_id, other), greatest(image_id, other))
-       least(image_id, other), greatest(image_id, other), relation, method, score, threshold, evidence
+INSERT INTO image_match AS held (image_a, image_b, descriptor, relation, method, score, threshold, evidence)
+SELECT DISTINCT ON (least(image_id, other), greatest(image_id, other), descriptor)
+       least(image_id, other), greatest(image_id, other), descriptor, relation, method, score, threshold, evidence
 FROM link JOIN present ON present.id = link.other
-ORDER BY least(image_id, other), greatest(image_id, other), {order("link")}
-ON CONFLICT (image_a, image_b) DO UPDATE SET relation = excluded.relation, method = excluded.method,
+ORDER BY least(image_id, other), greatest(image_id, other), descriptor, {order("link")}
+ON CONFLICT (image_a, image_b, descriptor) DO UPDATE SET relation = excluded.relation, method = excluded.method,
     score = excluded.score, threshold = excluded.threshold, evidence = excluded.evidence
     WHERE {order("excluded")} < {order("held")}
 """)
@@ -217,15 +224,25 @@ async def renew(engine: AsyncEngine, claims: Sequence[Claim], *, lease_s: float)
 async def finish(engine: AsyncEngine, outcomes: Sequence[Outcome]) -> set[int]:
     """Stores results and makes the images PROCESSED, in one transaction, each only while its claim is valid.
 
-    Links are kept once per pair, with the better score; links to images deleted meanwhile are dropped.
+    Links are kept once per pair and descriptor, with the better score; links to images deleted meanwhile are dropped,
+    and so are those of a descriptor that the model is no longer written with.
 
     Returns:
-        Ids that were finished; the claims on the others had expired, and nothing of them was stored.
+        Ids that were finished; nothing of the others was stored: their claims had expired, or their model is written
+        with a descriptor by now that they lack.
     """
     async with engine.begin() as connection:
-        finished = set((await connection.execute(_FINISH, _held([o.claim for o in outcomes]))).scalars())
+        written = await hold(connection, [o.claim.model_name for o in outcomes])
+        whole = [o.claim for o in outcomes if written.get(o.claim.model_name, set()) <= o.descriptors]
+        finished = set((await connection.execute(_FINISH, _held(whole))).scalars())
         accepted = [o for o in outcomes if o.claim.image_id in finished]
-        await _store_links(connection, [(o.claim.image_id, link) for o in accepted for link in o.links])
+        links = [
+            (o.claim.image_id, link)
+            for o in accepted
+            for link in o.links
+            if link.descriptor in written.get(o.claim.model_name, {link.descriptor}) | {""}
+        ]
+        await _store_links(connection, links)
         objects = [
             {
                 "image_id": o.claim.image_id, "ordinal": ordinal, "label": found.label, "score": found.score,
@@ -248,8 +265,8 @@ async def finish(engine: AsyncEngine, outcomes: Sequence[Outcome]) -> set[int]:
 async def _store_links(connection: AsyncConnection, links: Sequence[tuple[int, Link]]) -> None:
     rows = [
         {
-            "image_id": image_id, "other": link.image_id, "relation": link.relation, "method": link.method,
-            "score": link.score, "threshold": link.threshold, "evidence": link.evidence,
+            "image_id": image_id, "other": link.image_id, "descriptor": link.descriptor, "relation": link.relation,
+            "method": link.method, "score": link.score, "threshold": link.threshold, "evidence": link.evidence,
         }
         for image_id, link in links
         if link.image_id != image_id

@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import case, func, literal, select, text, union_all
+from sqlalchemy import case, func, literal, select, text, true, union_all
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from storage.database import reading
 from storage.errors import NotFound
-from storage.tables import ContentScore, Detection, Image, ImageMatch, Status, columns_of
+from storage.generations import State
+from storage.tables import ContentScore, Detection, Generation, Image, ImageMatch, Status, columns_of
 
 _BATCH = 1000
 
@@ -71,32 +72,52 @@ async def stream(
 
 
 def _links(image_id: int) -> Any:
-    columns = [ImageMatch.relation, ImageMatch.method, ImageMatch.score, ImageMatch.threshold, ImageMatch.evidence]
-    columns.append(ImageMatch.created_at)
-    # Two index scans: (image_a, image_b) is the primary key, (image_b, image_a) an index. An OR would scan the table.
+    columns: list[Any] = [one for one in columns_of(ImageMatch) if one.key not in ("image_a", "image_b")]
+    # Two index scans: (image_a, image_b) leads the primary key, (image_b, image_a) an index. An OR would scan the table.
     forward: Any = select(col(ImageMatch.image_b).label("other"), *columns).where(col(ImageMatch.image_a) == image_id)
     reverse: Any = select(col(ImageMatch.image_a).label("other"), *columns).where(col(ImageMatch.image_b) == image_id)
     return union_all(forward, reverse).subquery()
 
 
+def matches_query(image_id: int) -> Any:
+    """What ``matches`` asks the database.
+
+    A link of a descriptor counts while that is live for the model of one of the two images, or as long as neither model
+    has generations. Of several links of a pair the one with the better relation, then score, is taken.
+    """
+    links = _links(image_id)
+    rank = case({"exact": 0, "copy": 1, "external": 2}, value=links.c.relation, else_=literal(3))
+    own_model = select(col(Image.model_name)).where(col(Image.id) == image_id).scalar_subquery()
+    other: Any = aliased(Image)
+    is_live = (col(Generation.state) == State.LIVE) & (col(Generation.descriptor) == links.c.descriptor)
+    live = (
+        select(func.bool_or(is_live))
+        .where(col(Generation.model_name).in_([own_model, other.model_name]))
+        .scalar_subquery()
+    )
+    shown = (links.c.descriptor == "") | func.coalesce(live, true())
+    best = (
+        select(links, other.name, other.s3_path, rank.label("rank"))
+        .join(other, other.id == links.c.other)
+        .where(other.status == Status.PROCESSED, shown)
+        .distinct(links.c.other)
+        .order_by(links.c.other, rank, links.c.score.desc())
+        .subquery()
+    )
+    return select(best).order_by(best.c.rank, best.c.score.desc(), best.c.other)
+
+
 async def matches(engine: AsyncEngine, image_id: int) -> list[StoredMatch]:
     """All processed images linked to this one with their evidence, best first; either side of a link sees it.
 
-    Order: relation (exact, copy, external, semantic), then score, then id.
+    Each image is there once, with a link that holds now: of the live descriptor, or of none. Order: relation (exact,
+    copy, external, semantic), then score, then id.
 
     Raises:
         NotFound: there is no such image.
     """
-    links = _links(image_id)
-    rank = case({"exact": 0, "copy": 1, "external": 2}, value=links.c.relation, else_=literal(3))
-    statement = (
-        select(links, col(Image.name), col(Image.s3_path))
-        .join(Image, col(Image.id) == links.c.other)
-        .where(col(Image.status) == Status.PROCESSED)
-        .order_by(rank, links.c.score.desc(), links.c.other)
-    )
     async with reading(engine) as connection:
-        rows = (await connection.execute(statement)).all()
+        rows = (await connection.execute(matches_query(image_id))).all()
     if not rows:
         await get(engine, image_id)
     return [

@@ -123,16 +123,24 @@ class ContentScore(SQLModel, table=True):
 
 
 class ImageMatch(SQLModel, table=True):
-    """An undirected link between two images (image_a < image_b) with the evidence for it."""
+    """An undirected link between two images (image_a < image_b) with the evidence for it.
+
+    Each descriptor that a model is written with has links of its own; ``storage.images`` shows those of the live one.
+    """
 
     __tablename__ = "image_match"
     __table_args__ = (
         CheckConstraint("image_a < image_b", name="image_match_ordered"),
-        Index("image_match_reverse", "image_b", "image_a"),
+        Index("image_match_reverse", "image_b", "image_a", "descriptor"),
     )
 
     image_a: int = Field(sa_column=_image_reference("image_a", primary_key=True))
     image_b: int = Field(sa_column=_image_reference("image_b", primary_key=True))
+    descriptor: str = Field(
+        default="",
+        sa_column=Column(Text, primary_key=True, nullable=False, server_default=""),
+        description="name@version of the descriptor of the cascade; empty: holds whatever the descriptor",
+    )
     relation: str
     method: str = Field(description="sha256, pdq, descriptor, shape, geometry, semantic or external")
     score: float = Field(description="0 to 1, 1 is the same")
@@ -141,13 +149,33 @@ class ImageMatch(SQLModel, table=True):
     created_at: datetime = Field(default=None, sa_column=_timestamp(default_now=True, nullable=False))
 
 
+class Generation(SQLModel, table=True):
+    """A descriptor that the pictures of a model are written with. At most two of a model, and one of each state."""
+
+    __table_args__ = (
+        CheckConstraint("state IN ('live','building','previous')", name="generation_state_known"),
+        Index("generation_other", "model_name", unique=True, postgresql_where=text("state <> 'live'")),
+    )
+
+    model_name: str = Field(sa_column=Column(Text, primary_key=True))
+    state: str = Field(
+        sa_column=Column(Text, primary_key=True),
+        description="live (searched and shown), building (to be live) or previous (was live; one can go back)",
+    )
+    descriptor: str = Field(sa_column=Column(Text, nullable=False), description="name@version")
+    changed_at: datetime = Field(default=None, sa_column=_timestamp(default_now=True, nullable=False))
+
+
 class Calibration(SQLModel, table=True):
-    """A threshold measured on the user's own pictures. At most one of each mode but ``past`` for a model and relation."""
+    """A threshold measured on the user's own pictures.
+
+    At most one of each mode but ``past`` for a model, its networks and a relation.
+    """
 
     __table_args__ = (
         CheckConstraint("mode IN ('active','shadow','past')", name="calibration_mode_known"),
         Index(
-            "calibration_current", "model_name", "relation", "mode", unique=True,
+            "calibration_current", "model_name", "networks", "relation", "mode", unique=True,
             postgresql_where=text("mode <> 'past'"),
         ),
     )  # fmt: skip

@@ -132,6 +132,21 @@ async def test_of_other_networks_it_is_void(
     assert await Limits(engine, fresh_s=0.0).active(model) == model
 
 
+async def test_each_descriptor_keeps_its_own(
+    engine: AsyncEngine, model: ModelSpec, kept: Callable[..., Calibration]
+) -> None:
+    other = model.model_copy(update={"descriptor": model.descriptor.model_copy(update={"name": "other@1"})})
+    limits = Limits(engine, fresh_s=0.0)
+    await calibrations.save(engine, [kept("active", 0.31)])
+    await calibrations.save(engine, [kept("active", 0.6, networks=networks_of(other))])
+    assert (await limits.active(model)).thresholds.copy_confidence == 0.31
+    assert (await limits.active(other)).thresholds.copy_confidence == 0.6
+    await calibrations.save(engine, [kept("shadow", 0.7, networks=networks_of(other))])
+    await calibrations.promote(engine, model.name)
+    assert (await limits.active(model)).thresholds.copy_confidence == 0.31, "another descriptor's shadow"
+    assert (await limits.active(other)).thresholds.copy_confidence == 0.7
+
+
 async def test_a_shadow_is_counted_and_decides_nothing(
     engine: AsyncEngine, model: ModelSpec, kept: Callable[..., Calibration]
 ) -> None:
