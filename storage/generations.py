@@ -73,6 +73,13 @@ async def generations(engine: AsyncEngine, model_name: str | None = None) -> dic
     return found
 
 
+async def models_of(engine: AsyncEngine, descriptor: str) -> list[str]:
+    """The models that are written with a descriptor, in whatever state, by name."""
+    statement = select(col(Generation.model_name)).where(col(Generation.descriptor) == descriptor)
+    async with reading(engine) as connection:
+        return list((await connection.execute(statement.order_by(col(Generation.model_name)))).scalars())
+
+
 async def hold(connection: AsyncConnection, model_names: Iterable[str]) -> dict[str, set[str]]:
     """Keeps the generations of some models as they are until the transaction ends.
 

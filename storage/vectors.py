@@ -16,6 +16,9 @@ from storage.errors import Unavailable
 PDQ_BYTES = 32
 _BROKEN = (OSError, RuntimeError, ValueError)
 """What LanceDB raises where the store does not answer."""
+TRUSTED_S = 5.0
+"""A reader opens a table anew when it last looked so long ago, and a dropped table is not made anew sooner: so a reader
+sees each drop, though the versions of the new table begin at 1 again."""
 
 
 @dataclass(frozen=True)
@@ -217,6 +220,23 @@ class VectorTable:
             if space.table_name not in (await connection.list_tables()).tables:
                 return None
             return cls(space, await connection.open_table(space.table_name))
+        except ValueError as error:
+            # Some object stores go on listing the folder of a table that was dropped.
+            if not create and "was not found" in str(error):
+                return None
+            raise Unavailable("the vector tables do not answer") from error
+        except (OSError, RuntimeError) as error:
+            raise Unavailable("the vector tables do not answer") from error
+
+    @staticmethod
+    async def drop(connection: Any, space: VectorSpace) -> None:
+        """Drops the table; one that is not there is no error.
+
+        Raises:
+            Unavailable: the object store does not answer.
+        """
+        try:
+            await connection.drop_table(space.table_name, ignore_missing=True)
         except (OSError, RuntimeError, ValueError) as error:
             raise Unavailable("the vector tables do not answer") from error
 

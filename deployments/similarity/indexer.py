@@ -76,8 +76,14 @@ class Indexer:
         self._built_at[name] = rows
         _log.info("%s of %s: %d rows in %.1f s, recall@10 %.4f", KIND, name, rows, seconds, recall)
 
+    async def forget(self, space_name: str) -> None:
+        """Breaks off what is being built, and knows nothing of a table that is about to be dropped."""
+        await self.close()
+        self._built_at.pop(space_name, None)
+        self._looks.pop(space_name, None)
+
     async def close(self) -> None:
-        """Breaks a build off; a half-built index is never seen."""
+        """Breaks a build off; a half-built index is never seen, and it is begun again later."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):

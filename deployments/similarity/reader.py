@@ -1,6 +1,8 @@
 """A reader of the vector tables: follows the writer's versions and answers searches. Knows nothing of Ray."""
 
 import asyncio
+import logging
+import math
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,9 +12,12 @@ from numpy.typing import NDArray
 
 from configs.settings import Settings
 from deployments.similarity.index import ExactIndex
-from storage.errors import Unavailable
+from storage.errors import ConfigurationError, Unavailable
 from storage.vector_index import KIND, IndexState, SearchEffort, index_state, nearest
-from storage.vectors import VectorSpace, VectorTable, connect
+from storage.vectors import TRUSTED_S, VectorSpace, VectorTable, connect
+
+_log = logging.getLogger(__name__)
+_BROKEN = (OSError, RuntimeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ class _Followed:
     """What the table's own index covers, where that is searched and ``index`` is empty."""
     version: int = 0
     seq: int = -1
-    read_at: float = 0.0
+    read_at: float = -math.inf
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -65,7 +70,8 @@ class VectorReader:
 
     Args:
         settings: where the tables are.
-        spaces: which tables to follow.
+        spaces: which tables may be searched; each is opened, and read, when it is first asked for. One that is missing, or
+            vanishes, has no hits.
         stale_s: without a version asked for, the tables are looked at again after so many seconds.
     """
 
@@ -81,13 +87,18 @@ class VectorReader:
         Raises:
             Unavailable: the tables cannot be read, or do not reach that version.
         """
-        wanted = versions or {}
-        await asyncio.gather(*(self._follow(held, wanted.get(name)) for name, held in self._followed.items()))
+        await self._refresh(set(self._followed), versions or {})
+
+    async def _refresh(self, names: set[str], versions: dict[str, int]) -> None:
+        unknown = sorted(names - self._followed.keys())
+        if unknown:
+            raise ConfigurationError(f"the similarity reader knows no {', '.join(unknown)}: is its models.yaml older?")
+        await asyncio.gather(*(self._follow(self._followed[name], versions.get(name)) for name in names))
 
     async def _follow(self, held: _Followed, wanted: int | None) -> None:
         def current() -> bool:
-            fresh = time.monotonic() - held.read_at < self._stale_s
-            return held.table is not None and (held.version >= wanted if wanted is not None else fresh)
+            age = time.monotonic() - held.read_at
+            return age < self._stale_s if wanted is None else held.version >= wanted and age < TRUSTED_S
 
         if current():
             return
@@ -96,25 +107,33 @@ class VectorReader:
                 return
             try:
                 await self._read_new(held)
-            except (OSError, RuntimeError, ValueError) as error:
-                held.table, held.read_at = None, 0.0  # nobody may take the index for fresh while it is read again
+            except _BROKEN as error:
+                held.read_at = -math.inf  # nobody may take the index for fresh
                 raise Unavailable("the vector tables do not answer") from error
             if wanted is not None and held.version < wanted:
                 raise Unavailable(f"the vectors of {held.space.name} stand at {held.version}, not yet at {wanted}")
 
+    async def _latest(self, held: _Followed) -> int:
+        """The newest version of a table, 0 where there is none."""
+        if held.table is not None and time.monotonic() - held.read_at < TRUSTED_S:
+            try:
+                return await held.table.latest()
+            except _BROKEN:
+                _log.info("%s is opened anew: it may have been dropped", held.space.name)
+        if self._connection is None:
+            self._connection = await connect(self._settings)
+        held.table = await VectorTable.open(self._connection, held.space, create=False)
+        return 0 if held.table is None else await held.table.latest()
+
     async def _read_new(self, held: _Followed) -> None:
-        if held.table is None:
-            if self._connection is None:
-                self._connection = await connect(self._settings)
-            held.table = await VectorTable.open(self._connection, held.space, create=False)
-            held.version, held.seq, held.index = 0, -1, ExactIndex(held.space)
-            if held.table is None:
-                held.read_at = time.monotonic()
-                return
-        version = await held.table.latest()
+        began = time.monotonic()
+        version = await self._latest(held)
+        if version < held.version:  # dropped, and perhaps made anew
+            held.version, held.seq, held.index, held.approximate = 0, -1, ExactIndex(held.space), None
         if version != held.version and await self._through_index(held):
             held.version = version
         elif version != held.version:
+            assert held.table is not None  # its version is above 0
             rows, seq = await held.table.read_since(held.seq)
             held.index.extend(rows)
             held.seq = seq
@@ -126,7 +145,7 @@ class VectorReader:
                 fresh.extend(rows)
                 held.index = fresh
             held.version = version
-        held.read_at = time.monotonic()
+        held.read_at = began
 
     async def _through_index(self, held: _Followed) -> bool:
         assert held.table is not None
@@ -140,15 +159,17 @@ class VectorReader:
         """Hits for each query, at tables no older than ``versions``.
 
         Raises:
+            ConfigurationError: it may not search one of the tables.
             Unavailable: see ``refresh``.
         """
-        await self.refresh(versions)
-        held = {name: followed for name, followed in self._followed.items() if followed.approximate is None}
-        indexes = {name: followed.index for name, followed in held.items()}
+        asked = {name for query in queries for name in query.vectors}
+        await self._refresh(asked | (versions or {}).keys(), versions or {})
+        held = {name: self._followed[name] for name in asked}
+        indexes = {name: followed.index for name, followed in held.items() if followed.approximate is None}
         found = await asyncio.to_thread(lambda: [_in_memory(indexes, query) for query in queries])
         for hits, query in zip(found, queries, strict=True):
             for name in query.vectors.keys() - indexes.keys():
-                hits += await self._on_disk(self._followed[name], query)
+                hits += await self._on_disk(held[name], query)
         return found
 
     async def _on_disk(self, held: _Followed, query: Query) -> list[Hit]:
@@ -160,7 +181,7 @@ class VectorReader:
                 held.table, np.asarray(query.vectors[name], np.float32), k=query.k, min_score=query.min_scores[name],
                 exclude=query.exclude, effort=effort,
             )  # fmt: skip
-        except (OSError, RuntimeError, ValueError) as error:
+        except _BROKEN as error:
             raise Unavailable("the vector tables do not answer") from error
         return [Hit(name, *row) for row in rows]
 
@@ -173,7 +194,7 @@ class VectorReader:
                 "search": KIND if held.approximate else "exact",
                 "unindexed_rows": held.approximate.unindexed if held.approximate else 0,
                 "version": held.version,
-                "age_s": round(now - held.read_at, 3) if held.read_at else None,
+                "age_s": round(now - held.read_at, 3) if held.read_at > 0 else None,
                 "exists": held.table is not None,
             }
             for name, held in self._followed.items()

@@ -10,6 +10,8 @@ from deployments.logs import log_to_replica
 from deployments.similarity.reader import Hit, Query, VectorReader
 from deployments.similarity.writer import VectorWriter
 from storage.database import create_engine
+from storage.errors import ConfigurationError, Conflict
+from storage.generations import ensure_live
 from storage.vectors import PDQ_SPACE, VectorRows, VectorSpace
 
 
@@ -26,6 +28,14 @@ def spaces_of(registry: ModelRegistry) -> list[VectorSpace]:
     return [PDQ_SPACE, *(used[name] for name in sorted(used))]
 
 
+def known_spaces(registry: ModelRegistry) -> list[VectorSpace]:
+    """Those, and the tables of descriptors that a model could use."""
+    others = registry.available_descriptors.keys() - registry.descriptors.keys()
+    return spaces_of(registry) + [
+        VectorSpace(name, registry.available_descriptors[name].dim) for name in sorted(others)
+    ]
+
+
 class SimilarityReader:
     """Answers searches from its own handle on the tables, at a version no older than asked for.
 
@@ -36,7 +46,7 @@ class SimilarityReader:
     def __init__(self, stale_s: float = 1.0) -> None:
         log_to_replica()
         settings = load_settings()
-        self._reader = VectorReader(settings, spaces_of(load_models(settings.models_file)), stale_s=stale_s)
+        self._reader = VectorReader(settings, known_spaces(load_models(settings.models_file)), stale_s=stale_s)
 
     async def search(self, queries: list[Query], versions: dict[str, int] | None = None) -> list[list[Hit]]:
         """See ``VectorReader.search``."""
@@ -62,10 +72,12 @@ class SimilarityWriter:
     def __init__(self, optimize_every: int = 50) -> None:
         log_to_replica()
         settings = load_settings()
+        self._registry = load_models(settings.models_file)
+        self._engine = create_engine(settings, pool_size=3)
         self._writer = VectorWriter(
-            create_engine(settings, pool_size=2),
+            self._engine,
             settings,
-            spaces_of(load_models(settings.models_file)),
+            known_spaces(self._registry),
             holder=f"{socket.gethostname()}:{os.getpid()}",
             optimize_every=optimize_every,
         )
@@ -90,6 +102,24 @@ class SimilarityWriter:
         """See ``VectorWriter.remove``."""
         await self._start()
         return await self._writer.remove(image_ids)
+
+    async def drop(self, descriptor: str) -> None:
+        """Drops the vectors of a descriptor that no model is written with; see ``VectorWriter.drop``.
+
+        Raises:
+            Conflict: a model is written with it, or uses it for subjects.
+            ConfigurationError: models.yaml does not know it.
+        """
+        await self._start()
+        if descriptor not in self._registry.available_descriptors:
+            raise ConfigurationError(f"{descriptor} is not among the descriptors of models.yaml")
+        semantic = [
+            name for name, model in self._registry.items() if model.semantic and model.semantic.name == descriptor
+        ]
+        if semantic:
+            raise Conflict(f"{descriptor} is the semantic descriptor of {', '.join(semantic)}")
+        await ensure_live(self._engine, {name: model.descriptor_name for name, model in self._registry.items()})
+        await self._writer.drop(descriptor)
 
     async def info(self) -> dict[str, Any]:
         """See ``VectorWriter.info``."""

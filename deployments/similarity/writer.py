@@ -10,9 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from configs.settings import Settings
 from deployments.similarity.indexer import Indexer
-from storage.errors import FencedOut, SafeGuardError, Unavailable
+from storage.errors import ConfigurationError, Conflict, FencedOut, SafeGuardError, Unavailable
 from storage.fence import Fence, borrow
-from storage.vectors import VectorRows, VectorSpace, VectorTable, connect
+from storage.generations import models_of
+from storage.vectors import TRUSTED_S, VectorRows, VectorSpace, VectorTable, connect
 
 _log = logging.getLogger(__name__)
 _FENCE = "vectors"
@@ -25,6 +26,10 @@ class _Request:
     rows: dict[str, VectorRows]
     replace: list[int]
     answer: "asyncio.Future[dict[str, int]]"
+
+    def replaces(self, name: str) -> list[int]:
+        """The images whose earlier rows in a table go: where it has rows for some tables, only in those."""
+        return self.replace if name in self.rows or not self.rows else []
 
 
 async def remove_beside(engine: AsyncEngine, connection: Any, spaces: list[VectorSpace], image_ids: list[int]) -> None:
@@ -52,7 +57,7 @@ class VectorWriter:
     Args:
         engine: for the fence.
         settings: where the tables are.
-        spaces: the tables it may write; missing ones are made.
+        spaces: the tables it may write; a missing one is made when its first rows come.
         holder: who this is, for people.
         optimize_every: commits between two rounds of merging small files.
     """
@@ -66,11 +71,14 @@ class VectorWriter:
         holder: str,
         optimize_every: int = 50,
     ) -> None:
+        self._engine = engine
         self._fence = Fence(engine, _FENCE, holder)
         self._settings = settings
         self._spaces = {space.name: space for space in spaces}
         self._optimize_every = optimize_every
+        self._connection: Any = None
         self._tables: dict[str, VectorTable] = {}
+        self._writing = asyncio.Lock()
         self._pending: list[_Request] = []
         self._wake = asyncio.Event()
         self._counter = 0
@@ -81,14 +89,17 @@ class VectorWriter:
         self.fenced_out = False
 
     async def start(self) -> None:
-        """Takes the fence, opens or makes the tables, begins to write."""
-        connection = await connect(self._settings)
-        for name, space in self._spaces.items():
-            table = await VectorTable.open(connection, space, create=True)
-            assert table is not None  # create=True
-            self._tables[name] = table
+        """Takes the fence, opens the tables that are there, begins to write."""
+        self._connection = await connect(self._settings)
+        for space in self._spaces.values():
+            await self._open(space, create=False)
         await self._fence.take()
         self._task = asyncio.create_task(self._run(), name="vector-writer")
+
+    async def _open(self, space: VectorSpace, *, create: bool) -> None:
+        table = await VectorTable.open(self._connection, space, create=create)
+        if table is not None:
+            self._tables[space.name] = table
 
     async def close(self) -> None:
         """Finishes what waits, then stops."""
@@ -107,16 +118,20 @@ class VectorWriter:
 
         Args:
             rows: by space name.
-            replace: images whose earlier rows are deleted first (a second attempt at the same picture).
+            replace: images whose earlier rows in these tables are deleted first (a second attempt at the same picture).
         Returns:
             For each table, a version that holds the rows.
         Raises:
+            ConfigurationError: it may not write one of the tables.
             FencedOut: another writer has taken over.
             Unavailable: the tables or the database do not answer; the rows may be stored and may be sent again. Or
                 this writer has been closed.
         """
         if self._closed:
             raise Unavailable("the similarity writer is stopping")
+        unknown = sorted(rows.keys() - self._spaces.keys())
+        if unknown:
+            raise ConfigurationError(f"the similarity writer knows no {', '.join(unknown)}: is its models.yaml older?")
         return await self._enqueue(rows, replace or [])
 
     async def _enqueue(self, rows: dict[str, VectorRows], replace: list[int]) -> dict[str, int]:
@@ -129,6 +144,28 @@ class VectorWriter:
         """Deletes all vectors of some images; the rest as ``add``."""
         return await self.add({}, replace=image_ids)
 
+    async def drop(self, space_name: str) -> None:
+        """Drops a table with all its rows; one that is not there is no error.
+
+        A picture that was in work may still make the table anew, so whoever is going to fill it drops it first. Readers
+        have seen the drop when this returns.
+
+        Raises:
+            Conflict: a model is written with that descriptor.
+            ConfigurationError: it may not write that table.
+            FencedOut, Unavailable: as ``add``.
+        """
+        if space_name not in self._spaces:
+            raise ConfigurationError(f"the similarity writer knows no {space_name}")
+        async with self._writing, self._fence.guard():
+            users = await models_of(self._engine, space_name)
+            if users:
+                raise Conflict(f"{space_name} is in use by {', '.join(users)}: its vectors cannot be dropped")
+            await self._indexer.forget(space_name)
+            await VectorTable.drop(self._connection, self._spaces[space_name])
+            self._tables.pop(space_name, None)
+        await asyncio.sleep(TRUSTED_S)
+
     async def _run(self) -> None:
         while True:
             await self._wake.wait()
@@ -137,7 +174,8 @@ class VectorWriter:
             if not batch:
                 continue
             try:
-                versions = await self._commit(batch)
+                async with self._writing:
+                    versions = await self._commit(batch)
             except SafeGuardError as error:
                 self.fenced_out |= isinstance(error, FencedOut)
                 self._answer(batch, error)
@@ -148,7 +186,8 @@ class VectorWriter:
                 for request in batch:
                     if not request.answer.done():
                         request.answer.set_result(versions)
-                await self._tidy()
+                async with self._writing:
+                    await self._tidy()
 
     @staticmethod
     def _answer(batch: list[_Request], error: Exception, cause: Exception | None = None) -> None:
@@ -159,13 +198,13 @@ class VectorWriter:
                 request.answer.set_exception(failure)
 
     async def _commit(self, batch: list[_Request]) -> dict[str, int]:
-        replaced = sorted({image_id for request in batch for image_id in request.replace})
         seq = (self._fence.epoch << _EPOCH_BITS) + self._counter
         # Counted before the write: after a commit that failed half-way no seq may be used a second time.
         self._counter += sum(len(rows) for request in batch for rows in request.rows.values())
 
         async def write(name: str, table: VectorTable) -> int:
             parts = [request.rows[name] for request in batch if len(request.rows.get(name, ()))]
+            replaced = sorted({image_id for request in batch for image_id in request.replaces(name)})
             version = 0
             if replaced:
                 version = await table.delete(replaced)
@@ -173,7 +212,10 @@ class VectorWriter:
                 version = await table.append(VectorRows.concatenate(parts), seq)
             return version or await table.version()
 
+        missing = {name for request in batch for name in request.rows} - self._tables.keys()
         async with self._fence.guard():
+            for name in sorted(missing):
+                await self._open(self._spaces[name], create=True)
             versions = await asyncio.gather(*(write(name, table) for name, table in self._tables.items()))
         return dict(zip(self._tables, versions, strict=True))
 

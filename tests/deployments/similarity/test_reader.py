@@ -5,7 +5,7 @@ import pytest
 
 from configs.settings import Settings
 from deployments.similarity.reader import Query, VectorReader
-from storage.errors import Unavailable
+from storage.errors import ConfigurationError, Unavailable
 from storage.vectors import VectorRows, VectorSpace
 from tests.deployments.similarity.conftest import StartWriter, rows_of
 
@@ -71,6 +71,46 @@ async def test_a_table_that_comes_later(servers: Settings, space: VectorSpace, s
     writer = await start_writer(space)
     versions = await writer.add({space.name: mine})
     assert len((await reader.search([asks(space, mine)], versions))[0]) == 1
+
+
+async def test_a_table_that_vanishes_and_comes_again(
+    servers: Settings, space: VectorSpace, start_writer: StartWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("reader", "writer"):
+        monkeypatch.setattr(f"deployments.similarity.{module}.TRUSTED_S", 0.7)
+    writer = await start_writer(space)
+    old, new = rows_of(*range(20)), rows_of(100)
+    for row in range(20):
+        versions = await writer.add({space.name: VectorRows(*(part[row : row + 1] for part in vars(old).values()))})
+    busy, lazy, idle = (VectorReader(servers, [space], stale_s=stale) for stale in (0.0, 3600.0, 3600.0))
+    for reader in (busy, lazy, idle):
+        (hits,) = await reader.search([asks(space, old)], versions)
+        assert len(hits) == 20
+    await writer.drop(space.name)
+    for reader in (busy, lazy):
+        with pytest.raises(Unavailable, match="not yet"):
+            await reader.search([asks(space, old)], versions)
+        assert await reader.search([asks(space, old)]) == [[]], "no hits, no failure"
+        assert reader.info()[space.name]["exists"] is False and reader.info()[space.name]["rows"] == 0
+    again = await writer.add({space.name: new})
+    assert again[space.name] < versions[space.name]
+    for reader in (busy, lazy, idle):  # the idle one has seen nothing of the drop
+        (hits,) = await reader.search([asks(space, VectorRows.concatenate([old, new]))], again)
+        assert [hit.image_id for hit in hits] == [100]
+
+
+async def test_only_what_is_asked_for_is_read(servers: Settings, space: VectorSpace, start_writer: StartWriter) -> None:
+    other = VectorSpace(f"other-{space.name}", 24)
+    writer = await start_writer(space, other)
+    mine, theirs = rows_of(1), rows_of(2, dim=24)
+    versions = await writer.add({space.name: mine, other.name: theirs})
+    reader = VectorReader(servers, [space, other])
+    await reader.search([asks(space, mine)], {space.name: versions[space.name]})
+    assert reader.info()[space.name]["rows"] == 1 and reader.info()[other.name]["exists"] is False
+    ((hit,),) = await reader.search([asks(other, theirs)])
+    assert (hit.space, hit.image_id) == (other.name, 2)
+    with pytest.raises(ConfigurationError, match="knows no strange@1"):
+        await reader.search([Query({"strange@1": mine.vectors}, {"strange@1": 0.0})])
 
 
 async def test_a_version_that_is_not_there_is_an_error(

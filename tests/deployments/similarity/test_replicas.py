@@ -2,7 +2,7 @@
 
 from configs.models import ModelRegistry, load_models
 from configs.settings import Settings
-from deployments.similarity.replicas import spaces_of, spaces_of_model
+from deployments.similarity.replicas import known_spaces, spaces_of, spaces_of_model
 from storage.vectors import PDQ_SPACE, VectorSpace
 
 
@@ -31,3 +31,11 @@ def test_the_tables_of_a_model_are_those_that_its_networks_fill() -> None:
     bare = spec.model_copy(update={"shape": None, "semantic": wide})
     assert [space.name for space in spaces_of_model(bare)] == ["pdq@1", spec.descriptor_name, "wide@2"]
     assert spaces_of(ModelRegistry({}, "none")) == [PDQ_SPACE]
+
+
+def test_tables_that_a_model_could_use_are_known_too() -> None:
+    known = load_models(Settings.model_fields["models_file"].default)
+    spec = known[known.default]
+    wide = spec.descriptor.model_copy(update={"name": "wide@2", "dim": 2048})
+    registry = ModelRegistry({spec.name: spec}, spec.name, {wide.name: wide, spec.descriptor_name: spec.descriptor})
+    assert known_spaces(registry) == [*spaces_of(registry), VectorSpace("wide@2", 2048)]

@@ -10,7 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from configs.settings import Settings
 from deployments.similarity.writer import VectorWriter, remove_beside
 from storage.database import create_engine
-from storage.errors import FencedOut, Unavailable
+from storage.errors import ConfigurationError, Conflict, FencedOut, Unavailable
+from storage.generations import ensure_live
 from storage.vectors import PDQ_SPACE, VectorRows, VectorSpace, VectorTable, connect
 from tests.deployments.similarity.conftest import StartWriter, rows_of
 
@@ -149,6 +150,71 @@ async def test_without_a_database_it_says_so(engine: AsyncEngine, servers: Setti
     assert (await stored(servers, space)).image_ids.tolist() == [2]
     await writer.close()
     await gone.dispose()
+
+
+async def test_replacing_in_some_tables_leaves_the_others(
+    servers: Settings, space: VectorSpace, start_writer: StartWriter
+) -> None:
+    other = VectorSpace(f"other-{space.name}", space.dim)
+    writer = await start_writer(space, other)
+    first = rows_of(1, 2)
+    await writer.add({space.name: first, other.name: rows_of(1, 2)})
+    again = rows_of(2)
+    await asyncio.gather(
+        writer.add({other.name: again}, replace=[2]), writer.add({space.name: rows_of(3), other.name: rows_of(3)})
+    )
+    kept, changed = await stored(servers, space), await stored(servers, other)
+    assert sorted(kept.image_ids.tolist()) == sorted(changed.image_ids.tolist()) == [1, 2, 3]
+    np.testing.assert_allclose(kept.vectors[kept.image_ids == 2][0], first.vectors[1], atol=1e-3)
+    np.testing.assert_allclose(changed.vectors[changed.image_ids == 2], again.vectors, atol=1e-3)
+    await writer.remove([2])
+    for one in (space, other):
+        assert sorted((await stored(servers, one)).image_ids.tolist()) == [1, 3]
+
+
+async def test_a_table_is_made_with_its_first_rows_and_found_after_a_restart(
+    servers: Settings, space: VectorSpace, start_writer: StartWriter
+) -> None:
+    other = VectorSpace(f"other-{space.name}", space.dim)
+    writer = await start_writer(space, other)
+    versions = await writer.add({space.name: rows_of(1)})
+    assert set(versions) == {space.name} and set((await writer.info())["tables"]) == {space.name}
+    assert await VectorTable.open(await connect(servers), other, create=False) is None
+    assert set(await writer.add({other.name: rows_of(1, 2)})) == {space.name, other.name}
+    later = await start_writer(space, other)
+    await later.remove([1])
+    assert (await stored(servers, other)).image_ids.tolist() == [2], "a deletion reaches tables that had no rows yet"
+    with pytest.raises(ConfigurationError, match="knows no strange@1"):
+        await later.add({"strange@1": rows_of(1)})
+
+
+async def test_a_table_that_a_model_is_written_with_is_not_dropped(
+    engine: AsyncEngine, servers: Settings, space: VectorSpace, start_writer: StartWriter
+) -> None:
+    writer = await start_writer(space)
+    await writer.add({space.name: rows_of(1)})
+    await ensure_live(engine, {f"model of {space.name}": space.name})
+    with pytest.raises(Conflict, match=f"{space.name} is in use by model of"):
+        await writer.drop(space.name)
+    assert (await stored(servers, space)).image_ids.tolist() == [1]
+    with pytest.raises(ConfigurationError, match="knows no pdq@1"):
+        await writer.drop(PDQ_SPACE.name)
+
+
+async def test_only_the_holder_of_the_fence_drops(
+    servers: Settings, space: VectorSpace, start_writer: StartWriter
+) -> None:
+    first = await start_writer(space)
+    await first.add({space.name: rows_of(1)})
+    second = await start_writer(space)
+    with pytest.raises(FencedOut):
+        await first.drop(space.name)
+    assert (await stored(servers, space)).image_ids.tolist() == [1]
+    await second.drop(space.name)
+    assert await VectorTable.open(await connect(servers), space, create=False) is None
+    await second.drop(space.name)  # a second time changes nothing
+    await second.add({space.name: rows_of(2)})
+    assert (await stored(servers, space)).image_ids.tolist() == [2]
 
 
 async def test_a_closed_writer_refuses(space: VectorSpace, start_writer: StartWriter) -> None:
