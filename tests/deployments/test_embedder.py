@@ -1,14 +1,21 @@
 """The Embedder replica in this process: merged calls, cuts into passes, a bad call alone, the canary."""
 
 import asyncio
+import shutil
+from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import pytest
 import pytest_asyncio
+import yaml
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from configs.models import load_models
 from configs.settings import Settings
 from deployments.embedder import Embedder
+from storage.errors import ConfigurationError
+from storage.generations import begin, ensure_live, switch
 
 SPEC = (registry := load_models(Settings.model_fields["models_file"].default))[registry.default].descriptor
 
@@ -53,3 +60,69 @@ async def test_the_canary_sees_a_changed_network(embedder: Embedder) -> None:
     embedder._expected = {name: -vector for name, vector in embedder._expected.items()}
     with pytest.raises(RuntimeError, match="canary"):
         await embedder.check_health()
+
+
+@pytest.fixture
+def several(tmp_path: Path, servers: Settings, monkeypatch: pytest.MonkeyPatch) -> tuple[str, Path]:
+    """A models.yaml with a model of its own, three descriptors, two of them good; and a database that is running."""
+    name = f"embedder-{uuid4().hex[:10]}"
+    content = yaml.safe_load(Settings.model_fields["models_file"].default.read_text())
+    own = content["descriptors"][SPEC.name]
+    float16 = {**own, "path": "models/lite0-copy-2.onnx"}
+    del float16["sha256"]
+    late = tmp_path / "late.onnx"
+    content["descriptors"] |= {"float16@1": float16, "late@1": {**own, "path": str(late)}}
+    content["models"] = {name: content["models"][content["default"]]}
+    content["default"] = name
+    file = tmp_path / "models.yaml"
+    file.write_text(yaml.safe_dump(content))
+    assert servers.database_url is not None
+    monkeypatch.setenv("SAFEGUARD_MODELS_FILE", str(file))
+    monkeypatch.setenv("SAFEGUARD_DATABASE_URL", servers.database_url.get_secret_value())
+    return name, late
+
+
+async def test_a_descriptor_is_loaded_on_first_use(within_serve: None, several: tuple[str, Path]) -> None:
+    embedder = Embedder(threads=1)
+    assert set(embedder._descriptors) == {SPEC.name}
+    pictures = frames(2, 5)
+    exact, again = await asyncio.gather(*(embedder.embed("float16@1", pictures) for _ in range(2)))
+    np.testing.assert_array_equal(exact, again)
+    own = await embedder.embed(SPEC.name, pictures)
+    alike = (own * exact).sum(axis=1)
+    assert np.all(alike > 0.9) and not np.allclose(own, exact, atol=1e-4), "other weights, the same network"
+    assert set(embedder._descriptors) == {SPEC.name, "float16@1"}
+    await embedder.check_health()
+    embedder._expected["float16@1"] *= -1
+    with pytest.raises(RuntimeError, match="canary of float16@1"):
+        await embedder.check_health()
+
+
+async def test_missing_weights_fail_the_call_and_nothing_else(within_serve: None, several: tuple[str, Path]) -> None:
+    _, late = several
+    embedder = Embedder(threads=1)
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match="the weights of late@1 are missing"):
+            await embedder.embed("late@1", frames(1, 1))
+    late.write_bytes(b"something else")
+    with pytest.raises(ConfigurationError, match="late@1 are damaged or of another version"):
+        await embedder.embed("late@1", frames(1, 1))
+    await embedder.check_health()
+    assert len(await embedder.embed(SPEC.name, frames(3, 1))) == 3
+    shutil.copy(SPEC.file, late)
+    np.testing.assert_array_equal(
+        await embedder.embed("late@1", frames(1, 1)), await embedder.embed(SPEC.name, frames(1, 1))
+    )
+
+
+async def test_the_live_descriptor_is_loaded_at_start(
+    within_serve: None, several: tuple[str, Path], engine: AsyncEngine
+) -> None:
+    name, _ = several
+    await ensure_live(engine, {name: "float16@1"})
+    assert set(Embedder(threads=1)._descriptors) == {"float16@1"}
+    await begin(engine, name, "late@1")
+    assert set(Embedder(threads=1)._descriptors) == {"float16@1"}, "one that is being built is loaded when it is used"
+    await switch(engine, name)
+    with pytest.raises(ConfigurationError, match="the weights of late@1 are missing"):
+        Embedder(threads=1)
