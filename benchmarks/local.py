@@ -37,8 +37,13 @@ class LocalCascade:
 
     def look(self, pictures: Sequence[bytes]) -> list[Look | SafeGuardError]:
         """What the pipeline sees in files."""
-        limits = {"max_pixels": self.settings.max_pixels, "long_side": self.settings.decode_long_side}
-        return asyncio.run(look(self._networks, self.model, self._shape, pictures, judge=self._judge, **limits))
+        settings = self.settings
+        return asyncio.run(
+            look(
+                self._networks, self.model, self._shape, pictures, max_pixels=settings.max_pixels,
+                long_side=settings.decode_long_side, judge=self._judge,
+            )
+        )  # fmt: skip
 
     def add(self, stored: Sequence[tuple[int, Look]]) -> None:
         """Stores looked-at pictures under their ids."""

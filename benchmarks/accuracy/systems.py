@@ -119,8 +119,9 @@ class DescriptorAlone(_InProcess):
 
     def _vectors(self, files: Sequence[bytes]) -> NDArray[np.float32]:
         looks = [look for start in range(0, len(files), 8) for look in self._cascade.look(files[start : start + 8])]
-        empty = np.zeros(self._cascade.model.descriptor.dim, np.float32)
-        return np.stack([look.vectors[0] if isinstance(look, Look) else empty for look in looks])
+        spec = self._cascade.model.descriptor
+        empty = np.zeros(spec.dim, np.float32)
+        return np.stack([look.vectors[spec.name][0] if isinstance(look, Look) else empty for look in looks])
 
     def add(self, stored: Sequence[Stored]) -> None:
         """See ``System.add``."""

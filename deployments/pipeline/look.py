@@ -32,7 +32,7 @@ class Look:
         boxes: people and objects, surest first, in pixels as displayed.
         unsafe: 0 to 1; None where no filter is configured.
         views: what was described, those that are stored first; the first is the whole picture.
-        vectors: float32[v, dim] of length 1, one for each view.
+        vectors: for each descriptor by name float32[v, dim] of length 1, one for each view.
         shape_views: what the shape was described of, those that are stored first. Empty without a shape descriptor.
         shapes: float32[s, dim], one for each of them.
         semantic: float32[1, dim] of the whole picture by the semantic descriptor, where the model has one.
@@ -46,7 +46,7 @@ class Look:
     boxes: list[Box]
     unsafe: float | None
     views: list[View]
-    vectors: NDArray[np.float32]
+    vectors: dict[str, NDArray[np.float32]]
     shape_views: list[View]
     shapes: NDArray[np.float32]
     semantic: NDArray[np.float32] | None
@@ -163,6 +163,7 @@ async def look(
     max_pixels: int,
     long_side: int,
     judge: bool = True,
+    others: Sequence[DescriptorSpec] = (),
 ) -> list[Look | SafeGuardError]:
     """Looks at several pictures at once; each that cannot be read fails alone.
 
@@ -172,6 +173,7 @@ async def look(
         pictures: files as sent.
         max_pixels, long_side: limits of decoding.
         judge: ask the content filter too; a search does not need it.
+        others: descriptors of the views beside the model's own.
     Returns:
         For each picture what was seen, or why it cannot be read.
     """
@@ -183,24 +185,28 @@ async def look(
             return error
 
     prepared = await asyncio.gather(*(asyncio.to_thread(attempt, data) for data in pictures))
-    looks = iter(await describe(networks, model, [item for item in prepared if isinstance(item, Prepared)]))
+    good = [item for item in prepared if isinstance(item, Prepared)]
+    looks = iter(await describe(networks, model, good, others=others))
     return [item if isinstance(item, SafeGuardError) else next(looks) for item in prepared]
 
 
-async def describe(networks: Networks, model: ModelSpec, good: Sequence[Prepared]) -> list[Look]:
-    """What the networks see in prepared pictures, all in a few calls."""
+async def describe(
+    networks: Networks, model: ModelSpec, good: Sequence[Prepared], *, others: Sequence[DescriptorSpec] = ()
+) -> list[Look]:
+    """What the networks see in prepared pictures, all in a few calls; ``others`` as for ``look``."""
     if not good:
         return []
     judged = "filter" in good[0].frames
     filter_frames = np.stack([item.frames["filter"] for item in good]) if judged else None
     # The views that need no detection are embedded while the detector works; only its regions have to wait for it.
+    descriptors = [model.descriptor, *others]
     first = [views_of([], item.inner) if model.views else [WHOLE] for item in good]
     (boxes, unsafe), early, meanings = await asyncio.gather(
         networks.detect(
             model, np.stack([item.frames["detector"] for item in good]), filter_frames, [item.size for item in good]
         ),
-        _embed(networks, model.descriptor, good, first),
-        _embed(networks, model.semantic, good, [[WHOLE]] * len(good)) if model.semantic else _nothing(),
+        _embed(networks, descriptors, good, first),
+        _embed(networks, [model.semantic] if model.semantic else [], good, [[WHOLE]] * len(good)),
     )
     regions = [
         [
@@ -209,34 +215,33 @@ async def describe(networks: Networks, model: ModelSpec, good: Sequence[Prepared
         ]
         for found, item in zip(boxes, good, strict=True)
     ]
-    late = await _embed(networks, model.descriptor, good, regions)
+    late = await _embed(networks, descriptors, good, regions)
     return [
         _joined(item, boxes[place], unsafe[place] if unsafe else None, first[place] + regions[place],
-                np.concatenate([early[place], late[place]]), meanings[place] if meanings else None)
+                {name: np.concatenate([vectors, late[place][name]]) for name, vectors in early[place].items()},
+                meanings[place][model.semantic.name] if model.semantic else None)
         for place, item in enumerate(good)
     ]  # fmt: skip
 
 
-async def _nothing() -> None:
-    return None
-
-
 async def _embed(
-    networks: Networks, descriptor: DescriptorSpec, pictures: Sequence[Prepared], views: list[list[View]]
-) -> list[NDArray[np.float32]]:
-    """For each picture float32[views, dim], all in one call of the network."""
+    networks: Networks, descriptors: Sequence[DescriptorSpec], pictures: Sequence[Prepared], views: list[list[View]]
+) -> list[dict[str, NDArray[np.float32]]]:
+    """For each picture and descriptor float32[views, dim], all in one call of each network."""
     counts = [len(some) for some in views]
     if not sum(counts):
-        return [np.empty((0, descriptor.dim), np.float32) for _ in pictures]
+        return [{one.name: np.empty((0, one.dim), np.float32) for one in descriptors} for _ in pictures]
 
-    def frames() -> NDArray[np.uint8]:
-        side = descriptor.input_size
+    def frames(side: int) -> NDArray[np.uint8]:
         return np.stack(
             [frame for item, some in zip(pictures, views, strict=True) for frame in frames_of(item.pixels, some, side)]
         )
 
-    vectors = await networks.embed(descriptor, await asyncio.to_thread(frames))
-    return np.split(vectors, np.cumsum(counts)[:-1])
+    prepared = {side: await asyncio.to_thread(frames, side) for side in {one.input_size for one in descriptors}}
+    vectors = await asyncio.gather(*(networks.embed(one, prepared[one.input_size]) for one in descriptors))
+    parts = [np.split(some, np.cumsum(counts)[:-1]) for some in vectors]
+    names = [one.name for one in descriptors]
+    return [dict(zip(names, (some[place] for some in parts), strict=True)) for place in range(len(pictures))]
 
 
 def _joined(
@@ -244,11 +249,12 @@ def _joined(
     boxes: list[Box],
     unsafe: float | None,
     views: list[View],
-    vectors: NDArray[np.float32],
+    vectors: dict[str, NDArray[np.float32]],
     semantic: NDArray[np.float32] | None,
 ) -> Look:
     order = sorted(range(len(views)), key=lambda place: not views[place].stored)
     return Look(
-        item.sha256, item.pdq, item.pdq_quality, boxes, unsafe, [views[place] for place in order], vectors[order],
-        item.shape_views, item.shapes, semantic, item.details, item.grey, item.inner,
+        item.sha256, item.pdq, item.pdq_quality, boxes, unsafe, [views[place] for place in order],
+        {name: some[order] for name, some in vectors.items()}, item.shape_views, item.shapes, semantic, item.details,
+        item.grey, item.inner,
     )  # fmt: skip

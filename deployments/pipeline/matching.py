@@ -49,7 +49,7 @@ def candidates_query(model: ModelSpec, found: Look, *, exclude: int | None, k: i
         k: hits at most for each vector.
     """
     limits = model.thresholds
-    vectors: dict[str, Any] = {model.descriptor_name: found.vectors}
+    vectors: dict[str, Any] = {model.descriptor_name: found.vectors[model.descriptor_name]}
     min_scores = {model.descriptor_name: limits.candidate_score}
     if model.shape is not None:
         vectors[model.shape.name] = found.shapes
@@ -191,7 +191,7 @@ def decide(
         versions: of the vector tables that were searched; kept as evidence.
         query_id: id of the picture asked about, None if it is not stored.
     Returns:
-        Links, best first: relation, then score, then id.
+        Links, best first: relation, then score, then id; all but the exact ones are the descriptor's.
     """
     sha256 = {"sha256": found.sha256.hex()}
     links = [Link(other, Relation.EXACT, "sha256", 1.0, 1.0, sha256) for other in twins]
@@ -216,7 +216,7 @@ def decide(
             score = min(1.0, one.semantic.score)
         else:
             continue
-        links.append(Link(one.image_id, relation, method, round(score, 5), threshold, evidence))
+        links.append(Link(one.image_id, relation, method, round(score, 5), threshold, evidence, model.descriptor_name))
     return sorted(links, key=lambda link: (_RANK[Relation(link.relation)], -link.score, link.image_id))
 
 

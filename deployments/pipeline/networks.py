@@ -10,7 +10,7 @@ from deployments.vision.interfaces import Box
 
 
 class LocalNetworks:
-    """See ``deployments.pipeline.look.Networks``; calls block the loop they run on.
+    """See ``deployments.pipeline.look.Networks``; calls block the loop they run on. Other descriptors load on first use.
 
     Args:
         model: whose networks are loaded.
@@ -22,6 +22,7 @@ class LocalNetworks:
 
     def __init__(self, model: ModelSpec, settings: Settings, *, max_batch_frames: int = 32) -> None:
         self._step = max_batch_frames
+        self._settings = settings
         specs = [spec for spec in (model.descriptor, model.semantic) if spec]
         self._descriptors = {spec.path: build_descriptor(spec, settings) for spec in specs}
         self._detector = build_detector(model.detector, settings)
@@ -39,6 +40,8 @@ class LocalNetworks:
 
     async def embed(self, descriptor: DescriptorSpec, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         """See ``deployments.pipeline.look.Networks.embed``."""
+        if descriptor.path not in self._descriptors:
+            self._descriptors[descriptor.path] = build_descriptor(descriptor, self._settings)
         forward = self._descriptors[descriptor.path].forward
         return np.concatenate(
             [forward(frames[start : start + self._step]) for start in range(0, len(frames), self._step)]

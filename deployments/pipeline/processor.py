@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from configs.models import ModelRegistry, ModelSpec
 from configs.settings import Settings
+from deployments.pipeline.generations import Generations
 from deployments.pipeline.linking import Linker
 from deployments.pipeline.look import Look, Networks, look
 from deployments.pipeline.matching import candidates_query
@@ -22,7 +23,7 @@ from deployments.vision.shape import ShapeDescriptor
 from deployments.vision.views import View
 from storage import claims as claiming
 from storage import images
-from storage.claims import Claim, FoundObject, Outcome
+from storage.claims import Claim, FoundObject, Link, Outcome
 from storage.errors import NotFound, SafeGuardError, TooLarge, Unavailable, UnsupportedImage
 from storage.objects import ObjectStore
 from storage.vectors import PDQ_SPACE, VectorRows
@@ -61,13 +62,18 @@ class Processor:
     index: Index
     linker: Linker
     shapes: dict[str, ShapeDescriptor]
+    generations: Generations
     _written: set[int] = field(default_factory=set, init=False, repr=False)
     """Images in work whose vectors may be stored already: another claim of them must replace those."""
 
     async def look(
-        self, model: ModelSpec, pictures: Sequence[bytes], *, judge: bool = True
+        self, model: ModelSpec, pictures: Sequence[bytes], *, judge: bool = True, others: Sequence[ModelSpec] = ()
     ) -> list[Look | SafeGuardError]:
-        """See ``deployments.pipeline.look.look``, within the limits of the settings."""
+        """See ``deployments.pipeline.look.look``, within the limits of the settings.
+
+        Args:
+            others: the same model with other descriptors, whose vectors are wanted too.
+        """
         return await look(
             self.networks,
             model,
@@ -76,6 +82,7 @@ class Processor:
             max_pixels=self.settings.max_pixels,
             long_side=self.settings.decode_long_side,
             judge=judge,
+            others=[one.descriptor for one in others],
         )
 
     async def process(self, held: Sequence[Claim]) -> None:
@@ -97,7 +104,7 @@ class Processor:
 
     async def _fallen(self, group: Sequence[Claim], error: Exception) -> None:
         _log.warning("processing of %d pictures failed: %s", len(group), type(error).__name__, exc_info=error)
-        if isinstance(error, _DOWN) or not await self._healthy(self.registry[group[0].model_name]):
+        if isinstance(error, _DOWN) or not await self._healthy(group[0].model_name):
             await self._release(group, "a part of the platform was not available", blameless=True)
         elif len(group) == 1:
             await self._release(group, "the picture could not be processed")
@@ -108,13 +115,14 @@ class Processor:
                 except Exception as own:
                     await self._fallen([claim], own)
 
-    async def _healthy(self, model: ModelSpec) -> bool:
+    async def _healthy(self, model_name: str) -> bool:
         """Whether networks, index and database take a plain picture now."""
         try:
-            (found,) = await self.look(model, [_canary()])
+            models = await self.generations.of(model_name)
+            (found,) = await self.look(models[0], [_canary()], others=models[1:])
             if not isinstance(found, Look):
                 return False
-            await self.index.search([candidates_query(model, found, exclude=None, k=1)], None)
+            await self.index.search([candidates_query(one, found, exclude=None, k=1) for one in models], None)
             await images.same_bytes(self.engine, [found.sha256])
         except Exception as error:
             _log.warning("a plain picture fails too: %s", type(error).__name__)
@@ -122,7 +130,7 @@ class Processor:
         return True
 
     async def _process(self, held: Sequence[Claim], *, again: bool = False) -> None:
-        model = self.registry[held[0].model_name]
+        models = await self.generations.of(held[0].model_name)
         fetched = await asyncio.gather(*(self.objects.get(claim.s3_path) for claim in held), return_exceptions=True)
         present: list[tuple[Claim, bytes]] = []
         for claim, data in zip(held, fetched, strict=True):
@@ -133,7 +141,7 @@ class Processor:
             else:
                 await self._release([claim], "the object store did not answer", blameless=True)
         seen: list[tuple[Claim, Look]] = []
-        looks = await self.look(model, [data for _, data in present])
+        looks = await self.look(models[0], [data for _, data in present], others=models[1:])
         for (claim, _), found in zip(present, looks, strict=True):
             if isinstance(found, Look) and found.sha256 == claim.sha256:
                 seen.append((claim, found))
@@ -143,9 +151,10 @@ class Processor:
                 permanent = isinstance(found, UnsupportedImage | TooLarge)
                 await self._release([claim], str(found), permanent=permanent)
         if seen:
-            await self._finish(model, seen, again)
+            await self._finish(models, seen, again)
 
-    async def _finish(self, model: ModelSpec, seen: list[tuple[Claim, Look]], again: bool) -> None:
+    async def _finish(self, models: Sequence[ModelSpec], seen: list[tuple[Claim, Look]], again: bool) -> None:
+        """Writes, searches, matches and finishes pictures with each descriptor of their model, the live one first."""
         self._written.update(claim.image_id for claim, _ in seen)
         # Before the vectors, so that whoever finds those finds the details too.
         await asyncio.gather(
@@ -155,25 +164,36 @@ class Processor:
                 if found.details is not None
             )
         )
+        rows = [vector_rows(model, [(claim.image_id, found) for claim, found in seen]) for model in models]
         versions = await self.index.add(
-            vector_rows(model, [(claim.image_id, found) for claim, found in seen]),
+            {name: some for of_model in rows for name, some in of_model.items()},
             [claim.image_id for claim, _ in seen if again or claim.attempt > 1],
         )
-        queries = [candidates_query(model, found, exclude=claim.image_id) for claim, found in seen]
+        searched = [{name: versions[name] for name in of_model} for of_model in rows]
+        queries = [[candidates_query(one, found, exclude=claim.image_id) for claim, found in seen] for one in models]
         hits, same = await asyncio.gather(
-            self.index.search(queries, versions),
+            asyncio.gather(*(self.index.search(*asked) for asked in zip(queries, searched, strict=True))),
             images.same_bytes(self.engine, [found.sha256 for _, found in seen]),
         )
-        outcomes = []
-        for (claim, found), near in zip(seen, hits, strict=True):
-            twins = [other for other in same.get(found.sha256, []) if other != claim.image_id]
-            links = await self.linker.links(model, found, near, twins, versions=versions, query_id=claim.image_id)
-            outcomes.append(Outcome(claim, links, found_objects(model, found), content_scores(model, found)))
+        links: list[list[Link]] = [[] for _ in seen]
+        for model, at, of_model in zip(models, searched, hits, strict=True):
+            for (claim, found), near, mine in zip(seen, of_model, links, strict=True):
+                twins = [other for other in same.get(found.sha256, []) if other != claim.image_id]
+                mine += await self.linker.links(model, found, near, twins, versions=at, query_id=claim.image_id)
+        written = frozenset(model.descriptor_name for model in models)
+        outcomes = [
+            Outcome(claim, mine, found_objects(models[0], found), content_scores(models[0], found), written)
+            for (claim, found), mine in zip(seen, links, strict=True)
+        ]
         finished = await claiming.finish(self.engine, outcomes)
+        late = [claim for claim, _ in seen if claim.image_id not in finished]
+        if late:
+            _log.warning("%d results came too late and were dropped", len(late))
+            # Where the lease lasts, a descriptor has come to the model meanwhile: the picture is written with it too.
+            ours = await claiming.renew(self.engine, late, lease_s=self.settings.lease_s)
+            lacking = [claim for claim in late if claim.image_id in ours]
+            await self._release(lacking, "the descriptors of the model have changed", blameless=True)
         self._written.difference_update(claim.image_id for claim, _ in seen)
-        lost = len(outcomes) - len(finished)
-        if lost:
-            _log.warning("%d results came after their lease and were dropped", lost)
 
     async def _release(
         self, held: Sequence[Claim], reason: str, *, permanent: bool = False, blameless: bool = False
@@ -229,7 +249,7 @@ def vector_rows(model: ModelSpec, looks: Sequence[tuple[int, Look]]) -> dict[str
     rows = {
         PDQ_SPACE.name: of_wholes([found.pdq[0] for _, found in looks]),
         model.descriptor_name: of_views(
-            [(found.views[: found.stored], found.vectors[: found.stored]) for _, found in looks]
+            [(found.views[: found.stored], found.vectors[model.descriptor_name][: found.stored]) for _, found in looks]
         ),
     }
     if model.shape is not None:

@@ -15,6 +15,7 @@ from configs.models import DescriptorSpec, ModelSpec, load_models
 from configs.settings import load_settings
 from deployments.detector import DetectCall, Detected
 from deployments.logs import log_to_replica
+from deployments.pipeline.generations import Generations
 from deployments.pipeline.limits import Limits
 from deployments.pipeline.linking import Linker
 from deployments.pipeline.loop import ClaimLoop
@@ -135,7 +136,9 @@ class Pipeline:
                 Limits(engine),
             ),
             build_shapes(registry),
+            Generations(engine, registry),
         )
+        await self._processor.generations.start()
         self._signal = UploadSignal(settings)
         self._loop = ClaimLoop(self._processor, self._signal, batch_size=batch_size, batches=batches)
         await self._signal.start()

@@ -37,7 +37,7 @@ async def search(
         UnsupportedImage, TooLarge: the picture cannot be read.
         Unavailable: a part of the platform does not answer.
     """
-    model = processor.registry[model_name]
+    model = await processor.generations.live(model_name)  # read once: a switch meanwhile mixes nothing
     (seen,) = await processor.look(model, [data], judge=False)
     if not isinstance(seen, Look):
         raise seen

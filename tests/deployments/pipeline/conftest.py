@@ -12,13 +12,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from configs.models import DescriptorSpec, ModelRegistry, ModelSpec, load_models
 from configs.settings import Settings
+from deployments.pipeline.generations import Generations
 from deployments.pipeline.limits import Limits
 from deployments.pipeline.linking import Linker
 from deployments.pipeline.networks import LocalNetworks
 from deployments.pipeline.processor import Processor
 from deployments.pipeline.verification import Verifier
 from deployments.similarity.reader import Hit, Query, VectorReader
-from deployments.similarity.replicas import spaces_of
+from deployments.similarity.replicas import known_spaces
 from deployments.similarity.writer import VectorWriter
 from deployments.vision.decoding import probe
 from deployments.vision.factory import build_shapes
@@ -37,11 +38,11 @@ class LocalIndex:
     """Writer and reader of the vectors in this process."""
 
     def __init__(self, writer: VectorWriter, reader: VectorReader) -> None:
-        self._writer = writer
+        self.writer = writer
         self._reader = reader
 
     async def add(self, rows: dict[str, VectorRows], replace: list[int]) -> dict[str, int]:
-        return await self._writer.add(rows, replace=replace)
+        return await self.writer.add(rows, replace=replace)
 
     async def search(self, queries: list[Query], versions: dict[str, int] | None) -> list[list[Hit]]:
         return await self._reader.search(queries, versions)
@@ -90,16 +91,24 @@ def model(shipped: ModelSpec) -> ModelSpec:
     return shipped.model_copy(update={"name": unique, "descriptor": descriptor, "shape": shape})
 
 
+@pytest.fixture
+def other(model: ModelSpec) -> DescriptorSpec:
+    """A descriptor that the model could use: the same network with float16 weights."""
+    exact = {"name": f"{model.name}@2", "path": "models/lite0-copy-2.onnx", "sha256": None}
+    return model.descriptor.model_copy(update=exact)
+
+
 @pytest_asyncio.fixture
 async def processor(
-    engine: AsyncEngine, objects: ObjectStore, servers: Settings, model: ModelSpec, networks: LocalNetworks
-) -> AsyncIterator[Processor]:
+    engine: AsyncEngine, objects: ObjectStore, servers: Settings, model: ModelSpec, networks: LocalNetworks,
+    other: DescriptorSpec,
+) -> AsyncIterator[Processor]:  # fmt: skip
     """Everything real, with short pauses between attempts."""
     settings = servers.model_copy(update={"retry_delay_s": 0.0, "max_attempts": 3})
-    registry = ModelRegistry({model.name: model}, model.name)
-    writer = VectorWriter(engine, settings, spaces_of(registry), holder="test")
+    registry = ModelRegistry({model.name: model}, model.name, {other.name: other})
+    writer = VectorWriter(engine, settings, known_spaces(registry), holder="test")
     await writer.start()
-    index = LocalIndex(writer, VectorReader(settings, spaces_of(registry)))
+    index = LocalIndex(writer, VectorReader(settings, known_spaces(registry)))
     verifier = Verifier(engine, objects, max_pixels=settings.max_pixels, long_side=settings.decode_long_side)
     yield Processor(
         engine,
@@ -110,6 +119,7 @@ async def processor(
         index,
         Linker(verifier, Limits(engine, fresh_s=0.0)),
         build_shapes(registry),
+        Generations(engine, registry, fresh_s=0.0),
     )
     await writer.close()
     await empty(engine, model.name)

@@ -1,11 +1,13 @@
 """Looking at pictures: regions worth a vector, a broken picture alone, the same answer for one as for many."""
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from configs.models import ModelSpec, load_models
+from benchmarks.descriptors import resized
+from configs.models import DescriptorSpec, ModelSpec, load_models
 from configs.settings import Settings
 from deployments.pipeline.look import Look, choose_regions, look
 from deployments.pipeline.networks import LocalNetworks
@@ -49,13 +51,15 @@ async def test_a_broken_picture_fails_alone(networks: LocalNetworks, shipped: Mo
     assert [one.label for one in good.boxes] == ["person"] and 0 <= (good.unsafe or -1) < 0.5
     names = [view.name for view in good.views]
     assert names == ["whole", *["part"] * 5, "region", "turned 90°", "turned 180°", "turned 270°", *["quarter"] * 4]
-    assert good.stored == 7 and good.vectors.shape == (len(names), shipped.descriptor.dim)
+    assert good.stored == 7 and list(good.vectors) == [shipped.descriptor_name]
+    vectors = good.vectors[shipped.descriptor_name]
+    assert vectors.shape == (len(names), shipped.descriptor.dim)
     shapes = [view.name for view in good.shape_views]
     assert shapes == ["whole", *["part"] * 9, "mirrored", "turned 90°", "turned 180°", "turned 270°"]
     assert good.stored_shapes == 10 and good.shapes.shape == (len(shapes), 128)
     assert good.details is not None and len(good.details.points) > 100 and good.details.contours.cells.max() == 255
     assert good.grey.shape == (160, 160) and good.inner is None
-    np.testing.assert_allclose(np.linalg.norm(good.vectors, axis=1), 1, atol=1e-4)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-4)
     assert good.pdq.shape == (8, 32) and good.pdq_quality >= 50
 
 
@@ -78,7 +82,8 @@ async def test_together_is_the_same_as_alone(networks: LocalNetworks, shipped: M
         assert [view.name for view in one.views] == [view.name for view in alone.views]
         np.testing.assert_allclose([view.box for view in one.views], [view.box for view in alone.views], atol=1e-3)
         np.testing.assert_allclose(one.shapes, alone.shapes, atol=1e-6)
-        assert np.all((one.vectors * alone.vectors).sum(axis=1) > 0.999)
+        mine, other = (seen.vectors[shipped.descriptor_name] for seen in (one, alone))
+        assert np.all((mine * other).sum(axis=1) > 0.999)
         assert one.unsafe == pytest.approx(alone.unsafe, abs=1e-3)
 
 
@@ -98,7 +103,7 @@ async def test_a_picture_without_views_shape_and_verification(networks: LocalNet
     plain = shipped.model_copy(update={"views": False, "shape": None, "verified": 0, "max_regions": 0})
     (found,) = await look(networks, plain, None, [jpeg(photo("coffee.png"))], **LIMITS)
     assert isinstance(found, Look) and [view.name for view in found.views] == ["whole"]
-    assert found.vectors.shape == (1, plain.descriptor.dim)
+    assert found.vectors[plain.descriptor_name].shape == (1, plain.descriptor.dim)
     assert found.shapes.size == 0 and found.details is None
 
 
@@ -108,3 +113,46 @@ async def test_a_bordered_picture_is_also_seen_without_its_border(networks: Loca
     np.testing.assert_allclose(found.views[-1].box, [0.07, 0.09, 0.93, 0.91], atol=0.03)
     assert found.shape_views[-1].name == "without margins, mirrored"
     assert found.shape_views[-1].box == found.views[-1].box == found.inner
+
+
+class Counting:
+    """Real networks, and which of them were called with how many frames of which side."""
+
+    def __init__(self, inner: LocalNetworks) -> None:
+        self._inner = inner
+        self.detected, self.embedded = 0, []
+
+    async def detect(self, *arguments: object) -> object:
+        self.detected += 1
+        return await self._inner.detect(*arguments)  # type: ignore[arg-type]
+
+    async def embed(self, descriptor: DescriptorSpec, frames: np.ndarray) -> np.ndarray:
+        self.embedded.append((descriptor.name, *frames.shape[:2]))
+        return await self._inner.embed(descriptor, frames)
+
+
+async def test_several_descriptors_of_the_same_views(
+    networks: LocalNetworks, shipped: ModelSpec, tmp_path: Path
+) -> None:
+    file = resized(shipped.descriptor.file, 96, tmp_path)
+    small = shipped.descriptor.model_copy(
+        update={"name": "small@1", "path": str(file), "sha256": None, "input_size": 96}
+    )
+    twin = shipped.descriptor.model_copy(update={"name": "twin@1"})
+    counting = Counting(networks)
+    picture = [jpeg(photo("astronaut.png"))]
+    (found,) = await look(counting, shipped, SHAPE, picture, others=[small, twin], **LIMITS)  # type: ignore[arg-type]
+    (alone,) = await look(networks, shipped, SHAPE, picture, **LIMITS)
+    assert isinstance(found, Look) and isinstance(alone, Look)
+    own = shipped.descriptor_name
+    assert list(found.vectors) == [own, "small@1", "twin@1"] and [view.name for view in found.views] == [
+        view.name for view in alone.views
+    ]
+    np.testing.assert_allclose(found.vectors[own], alone.vectors[own], atol=1e-6)
+    np.testing.assert_allclose(found.vectors["twin@1"], alone.vectors[own], atol=1e-6)
+    alike = (found.vectors["small@1"] * found.vectors[own]).sum(axis=1)
+    assert np.all(alike > 0.5) and np.all(alike < 0.999), "another side, the same views in the same order"
+    assert counting.detected == 1
+    side = shipped.descriptor.input_size
+    early = [(own, 13, side), ("small@1", 13, 96), ("twin@1", 13, side)]
+    assert sorted(counting.embedded) == sorted(early + [(name, 1, size) for name, _, size in early])

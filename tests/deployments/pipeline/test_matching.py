@@ -18,6 +18,7 @@ from deployments.vision.views import View, views_of
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 PART = (0.1, 0.2, 0.5, 0.6)
 REGION = (0.2, 0.2, 0.8, 0.8)
+DESCRIPTOR = (registry := load_models(Settings().models_file))[registry.default].descriptor_name
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def model() -> ModelSpec:
 def seen(quality: int = 100) -> Look:
     views = views_of([REGION], None)
     views = sorted(views, key=lambda view: not view.stored)
-    vectors = np.eye(len(views), 256, dtype=np.float32)
+    vectors = {DESCRIPTOR: np.eye(len(views), 256, dtype=np.float32)}
     shapes = [View("whole", WHOLE), View("part", PART), View("mirrored", WHOLE, stored=False)]
     return Look(
         b"\x01" * 32, np.zeros((8, 32), np.uint8), quality, [], None, views, vectors, shapes,
@@ -128,6 +129,9 @@ def test_relations_by_confidence(model: ModelSpec) -> None:
     assert all(link.threshold == limits.copy_confidence for image, link in links.items() if image != 7)
     assert all(link.score >= link.threshold for link in links.values())
     assert links[2].evidence["index_versions"] == {"pdq@1": 12}
+    assert {image: link.descriptor for image, link in links.items()} == {
+        1: model.descriptor_name, 2: model.descriptor_name, 3: model.descriptor_name, 7: "",
+    }  # fmt: skip
 
 
 def test_between_the_thresholds_it_is_semantic(model: ModelSpec) -> None:

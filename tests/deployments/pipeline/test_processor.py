@@ -188,7 +188,7 @@ async def test_a_second_attempt_replaces_the_vectors_of_the_first(
     await processor.process(stale)  # writes vectors, stores nothing
     await run_queue(processor)
     (seen,) = await processor.look(model, [jpeg(photo("coffee.png"))])
-    everything = {model.descriptor_name: seen.vectors[:1], PDQ_SPACE.name: seen.pdq[:1]}
+    everything = {model.descriptor_name: seen.vectors[model.descriptor_name][:1], PDQ_SPACE.name: seen.pdq[:1]}
     fresh = Query(everything, {name: -1.0 for name in everything}, k=10_000)
     # Deleted rows may stay in a reader's memory for a while: ask one that starts now.
     versions = await processor.index.add({}, [])
