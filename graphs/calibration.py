@@ -16,6 +16,7 @@ from benchmarks.local import LocalCascade
 from configs.models import ModelSpec, load_models
 from configs.settings import default_home, load_settings
 from deployments.pipeline.confidence import confidence
+from deployments.pipeline.generations import live_spec
 from deployments.pipeline.limits import networks_of
 from deployments.pipeline.look import Look
 from deployments.vision.decoding import decode
@@ -196,7 +197,7 @@ def calibrate(
     home: Path | None, model_name: str | None, *, mode: str, precision: float, semantic_precision: float, pictures: int,
     queries: int, seed: int, progress: Callable[[str], None],
 ) -> list[Calibration]:  # fmt: skip
-    """Draws pictures from the corpus, measures, and keeps the thresholds with the descriptors they hold for.
+    """Draws pictures from the corpus, measures the live descriptor, and keeps the thresholds with what they hold for.
 
     Args:
         mode: ``active`` decides from now on, ``shadow`` is only counted and logged.
@@ -214,11 +215,12 @@ def calibrate(
         raise InvalidInput(f"no model {name}; known are {', '.join(registry.known())}")
     objects = ObjectStore(settings)
 
-    async def draw() -> list[bytes]:
+    async def draw() -> tuple[ModelSpec, list[bytes]]:
         engine = create_engine(settings, pool_size=1)
         try:
             await ping(engine)
-            return await _drawn(engine, objects, registry[name], pictures)
+            model = await live_spec(engine, registry, name)
+            return model, await _drawn(engine, objects, model, pictures)
         finally:
             await engine.dispose()
 
@@ -230,11 +232,11 @@ def calibrate(
             await engine.dispose()
 
     try:
-        files = asyncio.run(draw())
+        model, files = asyncio.run(draw())
     finally:
         objects.close()
     rows, _ = measure(
-        LocalCascade(registry[name], settings), files, precision=precision, semantic_precision=semantic_precision,
+        LocalCascade(model, settings), files, precision=precision, semantic_precision=semantic_precision,
         queries=queries, seed=seed, progress=progress,
     )  # fmt: skip
     for row in rows:

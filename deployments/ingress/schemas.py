@@ -210,18 +210,29 @@ class CalibrationShown(Shown):
     created_at: Moment
 
 
+class GenerationShown(Shown):
+    """A descriptor that the pictures of a model are written with."""
+
+    descriptor: str
+    state: Literal["live", "building", "previous"] = Field(
+        description="live: searched and shown; building: to be live; previous: was live, and can be again"
+    )
+    changed_at: Moment
+
+
 class Model(Shown):
     """One ``model_name`` that the platform processes by itself."""
 
     name: str
     description: str
-    descriptor: str
+    descriptor: str = Field(description="of models.yaml; where `generations` has a live one, that decides")
+    generations: list[GenerationShown] = Field(description="the live one first; none before the first start")
     detector: str
     content_filter: str | None
     default: bool
     shape: str | None
     semantic: str | None = Field(description="a self-supervised or text-image model, where one is configured")
-    thresholds: dict[str, float] = Field(description="of models.yaml: confidence of each relation")
+    thresholds: dict[str, float] = Field(description="of models.yaml for the live descriptor, by relation")
     calibrations: list[CalibrationShown] = Field(description="these decide where they are active and valid")
 
 
