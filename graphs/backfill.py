@@ -18,6 +18,7 @@ from uuid import UUID
 import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset
 
+from configs.models import load_models
 from configs.settings import Settings, load_settings
 from deployments.bulk.background import BackgroundLoop
 from deployments.bulk.describing import Describer, ReaderAndDescriber
@@ -32,6 +33,7 @@ from storage.corpus import list_corpus
 from storage.database import create_engine
 from storage.errors import ConfigurationError, Conflict, SafeGuardError, StaleClaim
 from storage.features import features_key
+from storage.generations import ensure_live, generations
 from storage.job_tables import Job, JobStatus, UnitState
 from storage.objects import ObjectStore
 
@@ -106,9 +108,10 @@ class Backfill:
         settings: of the installation.
         job: as the ledger has it.
         token: the right to store for it.
+        descriptors: those that the model is written with, the live one first.
     """
 
-    def __init__(self, settings: Settings, job: Job, token: UUID) -> None:
+    def __init__(self, settings: Settings, job: Job, token: UUID, descriptors: tuple[str, ...]) -> None:
         assert job.id is not None
         self._settings, self._job_id, self._job, self._token = settings, job.id, job, token
         self._options = options = job.options
@@ -116,7 +119,7 @@ class Backfill:
         readers = self._cpus
         rate = options.get("reads_per_s")
         self._task = BulkTask(
-            job.id, token, job.model_name, threads=1, niceness=int(options["niceness"]),
+            job.id, token, job.model_name, descriptors, threads=1, niceness=int(options["niceness"]),
             reads_per_s=rate / readers if rate else None,
         )  # fmt: skip
         self._keeper = _Keeper(settings, job.id, token)
@@ -281,14 +284,21 @@ def run(job_id: int, settings: Settings) -> JobStatus:
         Conflict: it cannot be run now.
     """
 
-    async def begin() -> tuple[Job, UUID]:
+    registry = load_models(settings.models_file)
+
+    async def begin() -> tuple[Job, UUID, tuple[str, ...]]:
         engine = create_engine(settings, pool_size=1)
         end = time.monotonic() + 1.5 * LEASE_S
         try:
             while True:
                 try:
                     token = await jobs.take(engine, job_id, lease_s=LEASE_S)
-                    return await jobs.get(engine, job_id), token
+                    job = await jobs.get(engine, job_id)
+                    if job.model_name not in registry:
+                        raise ConfigurationError(f"{job.model_name} is not among the models of models.yaml any more")
+                    await ensure_live(engine, {name: model.descriptor_name for name, model in registry.items()})
+                    held = (await generations(engine, job.model_name))[job.model_name]
+                    return job, token, tuple(one.descriptor for one in held)
                 except Conflict:
                     running = (await jobs.get(engine, job_id)).status in (JobStatus.RUNNING, JobStatus.CANCELLING)
                     if not running or time.monotonic() > end:
@@ -297,12 +307,12 @@ def run(job_id: int, settings: Settings) -> JobStatus:
         finally:
             await engine.dispose()
 
-    job, token = asyncio.run(begin())
+    job, token, descriptors = asyncio.run(begin())
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.target_max_block_size = 32 * 2**20
-    return Backfill(settings, job, token).run()
+    return Backfill(settings, job, token, descriptors).run()
 
 
 def main() -> None:

@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from configs.models import ModelRegistry, load_models
 from configs.settings import Settings, default_home, load_settings
-from deployments.similarity.replicas import spaces_of
+from deployments.pipeline.generations import specs_of
+from deployments.similarity.replicas import spaces_of_models
 from graphs.check_report import Kind, Note, Report
 from graphs.check_vectors import Sizes, VectorCheck, Window
 from storage.claims import MISSING_PICTURE
@@ -31,6 +32,7 @@ from storage.consistency import (
 from storage.database import create_engine, ping
 from storage.errors import ConfigurationError, NotFound, Unavailable
 from storage.features import FEATURES_PREFIX, IMAGES_PREFIX, features_key
+from storage.generations import State, generations
 from storage.objects import ObjectStore, StoredObject, is_foreign
 from storage.repairs import audit, fail_missing, lock_unchanged, requeue
 from storage.tables import Status
@@ -77,13 +79,19 @@ class Check:
         await self._objects.ping()
         connection = await connect(self._settings)
         tables = await table_names(connection)
-        used = {space.table_name for space in spaces_of(self._registry)}
+        held = await generations(self._engine)
+        written = {name: specs_of(self._registry, name, held.get(name, [])) for name in self._registry}
+        whole = {
+            name: specs_of(self._registry, name, [one for one in held.get(name, []) if one.state != State.BUILDING])
+            for name in self._registry
+        }
+        used = {space.table_name for space in spaces_of_models(one for specs in written.values() for one in specs)}
         unused = [name for name in tables if name not in used]
         self._report.note(Note.UNUSED_TABLES, len(unused), unused)
         through = await newest_id(self._engine)
         pictures = await self._list(IMAGES_PREFIX, Kind.EXTRA_OBJECT, through)
         details = await self._list(FEATURES_PREFIX, Kind.EXTRA_DETAILS, through)
-        vectors = VectorCheck(self._engine, connection, tables, self._registry, self._sizes, self._report, self._say)
+        vectors = VectorCheck(self._engine, connection, tables, written, whole, self._sizes, self._report, self._say)
         await self._rows(through, pictures, details, vectors)
         for note, counted in ((Note.UNFINISHED_UPLOADS, unfinished_uploads), (Note.EXPIRED_LEASES, expired_leases)):
             count, ids = await counted(self._engine, older_s=self._settings.stale_upload_s, most=_MOST_EXAMPLES)

@@ -1,15 +1,15 @@
 """Vectors beside the rows of a range of images: what is missing, extra, doubled or of another version. For check.py."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from configs.models import ModelRegistry
-from deployments.similarity.replicas import spaces_of, spaces_of_model
+from configs.models import ModelSpec
+from deployments.similarity.replicas import spaces_of_models
 from deployments.similarity.writer import remove_beside
 from graphs.check_report import Kind, Report
 from storage.consistency import Ids, IdSet, ImageRow, Presence, presence, rows_of, unknown_images
@@ -65,24 +65,26 @@ class _Suspect:
 
 
 class VectorCheck:
-    """Compares ranges of images with the tables of a registry.
+    """Compares ranges of images with the tables of their models.
 
     Args:
         engine: of this process.
         connection: lancedb.AsyncConnection.
         tables: names of all tables that there are.
+        written: each model with every descriptor that its uploads are written with.
+        whole: the same without one that is still being built, whose vectors older images lack.
         report: takes the findings.
         say: told how far it is.
     """
 
     def __init__(
-        self, engine: AsyncEngine, connection: Any, tables: Sequence[str], registry: ModelRegistry, sizes: Sizes,
-        report: Report, say: Callable[[str], None],
+        self, engine: AsyncEngine, connection: Any, tables: Sequence[str], written: Mapping[str, Sequence[ModelSpec]],
+        whole: Mapping[str, Sequence[ModelSpec]], sizes: Sizes, report: Report, say: Callable[[str], None],
     ) -> None:  # fmt: skip
         self._engine, self._connection, self._sizes = engine, connection, sizes
         self._report, self._say = report, say
-        self._spaces = spaces_of(registry)
-        self._wanted = {name: spaces_of_model(model) for name, model in registry.items()}
+        self._spaces = spaces_of_models(spec for specs in written.values() for spec in specs)
+        self._wanted = {name: spaces_of_models(specs) for name, specs in whole.items()}
         self._others = {space.name: _other_versions(space, tables) for space in self._spaces}
         self._strangers = IdSet()
 

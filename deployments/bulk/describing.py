@@ -2,7 +2,6 @@
 
 import asyncio
 
-from configs.models import load_models
 from deployments.bulk import looks
 from deployments.bulk.background import BackgroundLoop
 from deployments.bulk.patience import patiently
@@ -14,6 +13,7 @@ from deployments.pipeline.processor import content_scores, found_objects, vector
 from storage.bulk import BulkImage, IndexedUnit
 from storage.features import features_key
 from storage.objects import ObjectStore
+from storage.vectors import VectorRows
 
 _MEDIA_TYPE = "application/octet-stream"
 
@@ -28,8 +28,8 @@ class Describer:
     def __init__(self, task: BulkTask) -> None:
         settings = task.settings()
         self._task = task
-        self._model = load_models(settings.models_file)[task.model_name]
-        self._networks = LocalNetworks(self._model, settings)
+        self._models = task.models(settings)
+        self._networks = LocalNetworks(self._models[0], settings)
         self._objects = ObjectStore(settings)
         self._loop = BackgroundLoop()
 
@@ -42,8 +42,13 @@ class Describer:
         return self._loop.run(self._describe(unit))
 
     async def _describe(self, unit: ReadUnit) -> DescribedUnit:
-        model = self._model
-        seen = await describe(self._networks, model, [picture.prepared for picture in unit.pictures])
+        model, *others = self._models
+        seen = await describe(
+            self._networks,
+            model,
+            [picture.prepared for picture in unit.pictures],
+            others=[other.descriptor for other in others],
+        )
         found = [(picture.image_id, look) for picture, look in zip(unit.pictures, seen, strict=True)]
         kept = [self._keep(self._task.looks_key(unit.number), looks.to_bytes(found))]
         for picture, look in zip(unit.pictures, seen, strict=True):
@@ -59,7 +64,9 @@ class Describer:
                     picture.prepared.media_type, width, height, found_objects(model, look), content_scores(model, look),
                 )
             )  # fmt: skip
-        rows = vector_rows(model, found) if found else {}
+        rows: dict[str, VectorRows] = {}
+        for one in self._models if found else []:
+            rows |= vector_rows(one, found)
         ids = [picture.image_id for picture in unit.pictures] + [one.image_id for one in unit.failures]
         return DescribedUnit(IndexedUnit(unit.number, images, unit.failures), rows, ids)
 

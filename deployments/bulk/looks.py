@@ -15,7 +15,7 @@ from deployments.vision.interfaces import Box
 from deployments.vision.views import View
 
 VERSION = 1
-_ARRAYS = ("pdq", "vectors", "shapes", "grey")
+_ARRAYS = ("pdq", "shapes", "grey")
 
 
 def to_bytes(looks: Sequence[tuple[int, Look]]) -> bytes:
@@ -24,6 +24,7 @@ def to_bytes(looks: Sequence[tuple[int, Look]]) -> bytes:
     heads = []
     for number, (image_id, found) in enumerate(looks):
         arrays |= {f"{number}.{name}": getattr(found, name) for name in _ARRAYS}
+        arrays |= {f"{number}.vectors.{place}": some for place, some in enumerate(found.vectors.values())}
         if found.semantic is not None:
             arrays[f"{number}.semantic"] = found.semantic
         if found.details is not None:
@@ -31,6 +32,7 @@ def to_bytes(looks: Sequence[tuple[int, Look]]) -> bytes:
         heads.append(
             {
                 "image_id": image_id,
+                "descriptors": list(found.vectors),
                 "sha256": found.sha256.hex(),
                 "pdq_quality": found.pdq_quality,
                 "unsafe": found.unsafe,
@@ -70,7 +72,7 @@ def _look(archive: Any, number: int, head: dict[str, Any]) -> Look:
     def views(name: str) -> list[View]:
         return [View(title, tuple(box), turns, stored) for title, box, turns, stored in head[name]]
 
-    pdq, vectors, shapes, grey = (archive[f"{number}.{name}"] for name in _ARRAYS)
+    pdq, shapes, grey = (archive[f"{number}.{name}"] for name in _ARRAYS)
     details = optional("details")
     return Look(
         sha256=bytes.fromhex(head["sha256"]),
@@ -79,7 +81,7 @@ def _look(archive: Any, number: int, head: dict[str, Any]) -> Look:
         boxes=[Box(*box) for box in head["boxes"]],
         unsafe=head["unsafe"],
         views=views("views"),
-        vectors=vectors,
+        vectors={name: archive[f"{number}.vectors.{place}"] for place, name in enumerate(head["descriptors"])},
         shape_views=views("shape_views"),
         shapes=shapes,
         semantic=optional("semantic"),

@@ -5,7 +5,7 @@ All units of a segment are indexed before the first of them is matched, so the l
 
 import asyncio
 
-from configs.models import load_models
+from configs.models import ModelSpec
 from deployments.bulk import looks
 from deployments.bulk.background import BackgroundLoop
 from deployments.bulk.patience import patiently
@@ -38,7 +38,7 @@ class Matcher:
     def __init__(self, task: BulkTask, versions: dict[str, int]) -> None:
         self._task, self._versions = task, versions
         settings = task.settings()
-        self._model = load_models(settings.models_file)[task.model_name]
+        self._models = task.models(settings)
         limit_opencv_threads()
         self._engine, self._objects = create_engine(settings, pool_size=2), ObjectStore(settings)
         verifier = Verifier(
@@ -70,20 +70,22 @@ class Matcher:
         links: list[tuple[int, Link]] = []
         for start in range(0, len(found), _AT_ONCE):
             part = found[start : start + _AT_ONCE]
-            links += await patiently(lambda part=part: self._links(part))  # type: ignore[misc]
+            for model in self._models:
+                links += await patiently(lambda part=part, model=model: self._links(model, part))  # type: ignore[misc]
         ids = [image_id for image_id, _ in found]
         await patiently(lambda: bulk.store_links(self._engine, task.job_id, task.token, number, ids, links))
         await patiently(lambda: self._objects.delete(key))
 
-    async def _links(self, part: list[tuple[int, Look]]) -> list[tuple[int, Link]]:
-        queries = [candidates_query(self._model, look, exclude=image_id) for image_id, look in part]
+    async def _links(self, model: ModelSpec, part: list[tuple[int, Look]]) -> list[tuple[int, Link]]:
+        queries = [candidates_query(model, look, exclude=image_id) for image_id, look in part]
+        versions = {name: self._versions[name] for name in queries[0].vectors if name in self._versions}
         hits, same = await asyncio.gather(
-            self._index.search(queries, self._versions),
+            self._index.search(queries, versions),
             images.same_bytes(self._engine, [look.sha256 for _, look in part]),
         )
         links = []
         for (image_id, look), near in zip(part, hits, strict=True):
             twins = [other for other in same.get(look.sha256, []) if other != image_id]
-            own = await self._linker.links(self._model, look, near, twins, versions=self._versions, query_id=image_id)
+            own = await self._linker.links(model, look, near, twins, versions=versions, query_id=image_id)
             links += [(image_id, link) for link in own]
         return links

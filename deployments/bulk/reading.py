@@ -4,13 +4,12 @@ import asyncio
 import time
 from dataclasses import dataclass
 
-from configs.models import load_models
 from deployments.bulk.background import BackgroundLoop
 from deployments.bulk.patience import patiently
 from deployments.bulk.work import Batch, BulkTask, UnitWork, packed, unpacked
 from deployments.pipeline.look import Prepared, prepare
-from deployments.vision.factory import build_shapes
 from deployments.vision.onnx_networks import limit_opencv_threads
+from deployments.vision.shape import ShapeDescriptor
 from storage.bulk import BulkFailure
 from storage.errors import NotFound, Refused, SafeGuardError, TooLarge, UnsupportedImage
 from storage.objects import ObjectStore
@@ -45,9 +44,8 @@ class Reader:
 
     def __init__(self, task: BulkTask) -> None:
         self._settings = settings = task.settings()
-        registry = load_models(settings.models_file)
-        self._model = registry[task.model_name]
-        self._shape = build_shapes(registry)[self._model.shape.name] if self._model.shape else None
+        self._model = task.models(settings)[0]
+        self._shape = ShapeDescriptor(self._model.shape) if self._model.shape else None
         limit_opencv_threads()
         self._objects = ObjectStore(settings)
         self._pause_s = 1.0 / task.reads_per_s if task.reads_per_s else 0.0

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from configs.models import ModelSpec, load_models
 from configs.settings import Settings, load_settings
 from storage.bulk import IndexedUnit
 from storage.vectors import VectorRows
@@ -21,6 +22,7 @@ class BulkTask:
     Args:
         job_id, token: the job and the right to store for it.
         model_name: whose networks and thresholds.
+        descriptors: those that the model is written with in this run, the live one first, by name@version.
         threads: of one network call.
         niceness: of the processes (0 to 19), so that the online service goes first.
         reads_per_s: objects one reader may ask for in a second; None is unlimited.
@@ -29,6 +31,7 @@ class BulkTask:
     job_id: int
     token: UUID
     model_name: str
+    descriptors: tuple[str, ...]
     threads: int = 1
     niceness: int = 10
     reads_per_s: float | None = None
@@ -37,6 +40,11 @@ class BulkTask:
         """The installation's settings, with this job's threads; lowers the priority of the process."""
         os.setpriority(os.PRIO_PROCESS, 0, max(self.niceness, os.getpriority(os.PRIO_PROCESS, 0)))
         return load_settings().model_copy(update={"model_threads": self.threads})
+
+    def models(self, settings: Settings) -> list[ModelSpec]:
+        """The model with each of its descriptors."""
+        registry = load_models(settings.models_file)
+        return [registry.with_descriptor(self.model_name, descriptor) for descriptor in self.descriptors]
 
     def looks_key(self, unit: int) -> str:
         """Where what was seen in a unit's pictures is kept until their links are made."""

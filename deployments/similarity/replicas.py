@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Iterable
 from typing import Any
 
 from configs.models import ModelRegistry, ModelSpec, load_models
@@ -21,11 +22,16 @@ def spaces_of_model(model: ModelSpec) -> list[VectorSpace]:
     return [PDQ_SPACE, *(VectorSpace(part.name, part.dim) for part in parts if part)]
 
 
-def spaces_of(registry: ModelRegistry) -> list[VectorSpace]:
-    """The vector tables that the models of a registry use."""
-    used = {space.name: space for model in registry.values() for space in spaces_of_model(model)}
+def spaces_of_models(models: Iterable[ModelSpec]) -> list[VectorSpace]:
+    """Those of several models, each once."""
+    used = {space.name: space for model in models for space in spaces_of_model(model)}
     used.pop(PDQ_SPACE.name, None)
     return [PDQ_SPACE, *(used[name] for name in sorted(used))]
+
+
+def spaces_of(registry: ModelRegistry) -> list[VectorSpace]:
+    """The vector tables that the models of a registry use."""
+    return spaces_of_models(registry.values())
 
 
 def known_spaces(registry: ModelRegistry) -> list[VectorSpace]:

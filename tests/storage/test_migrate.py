@@ -86,14 +86,14 @@ async def test_links_get_their_descriptor_and_lose_it_again(settings: Settings) 
             return [tuple(row) for row in (await connection.execute(text(statement))).all()]
 
     fresh = create_engine(settings, pool_size=1)
-    await asyncio.to_thread(upgrade, settings, "0002")
-    await run(FILL)
     await asyncio.to_thread(upgrade, settings, "0003")
+    await run(FILL)
+    await asyncio.to_thread(upgrade, settings, "0004")
     assert await rows("SELECT image_b, descriptor FROM image_match ORDER BY image_b") == [
         (2, ""), (3, "lite@2"), (4, "lite@2"), (5, ""), (6, "")
     ]  # fmt: skip
     await run(ADD)
-    await asyncio.to_thread(downgrade, settings, "0002")
+    await asyncio.to_thread(downgrade, settings, "0003")
     assert await rows("SELECT image_b, relation, score FROM image_match ORDER BY image_b") == [
         (2, "exact", 1.0), (3, "copy", 0.95), (4, "semantic", 0.3), (5, "copy", 0.99), (6, "copy", 0.9),
         (7, "semantic", 0.4),
