@@ -166,6 +166,68 @@ def backfill(
         _follow(home, job.id)
 
 
+@app.command()
+def reindex(
+    home: Home = None,
+    descriptor: Annotated[
+        str | None, typer.Option(help="name@version of models.yaml to build beside the live one")
+    ] = None,
+    model_name: Annotated[str | None, typer.Option(help="default: the default model")] = None,
+    cpus: Annotated[int, typer.Option(help="CPUs that the job may use", min=1, max=100_000)] = 1,
+    gpus: Annotated[int, typer.Option(help="GPUs that the job may use", min=0, max=10_000)] = 0,
+    niceness: Annotated[int, typer.Option(help="of its processes: 0 runs level with the service", min=0, max=19)] = 10,
+    segment: Annotated[
+        int, typer.Option(help="units of 16 pictures indexed before their links are made", min=1)
+    ] = 1024,
+    detach: Annotated[bool, typer.Option("--detach", help="do not wait for the end")] = False,
+    switch: Annotated[bool, typer.Option("--switch", help="make the built descriptor live")] = False,
+    rollback: Annotated[bool, typer.Option("--rollback", help="make the previous descriptor live again")] = False,
+    abandon: Annotated[bool, typer.Option("--abandon", help="give up the descriptor that is being built")] = False,
+    drop_previous: Annotated[bool, typer.Option("--drop-previous", help="delete what `--rollback` needs")] = False,
+) -> None:
+    """Builds the vectors and links of another descriptor beside the live one, and switches without downtime.
+
+    First `--descriptor NAME@VERSION`; searches go on with the live one and uploads are written with both. Then
+    `--switch`; `--rollback` goes back at once, until `--drop-previous`.
+    """
+    from graphs import reindex as work
+
+    chosen = [descriptor is not None, switch, rollback, abandon, drop_previous]
+    if sum(chosen) != 1:
+        raise typer.BadParameter("give one of --descriptor, --switch, --rollback, --abandon, --drop-previous")
+    if switch:
+        console.print(f"{asyncio.run(work.switch(home, model_name))} is live; `--rollback` goes back", highlight=False)
+    elif rollback:
+        console.print(f"{asyncio.run(work.rollback(home, model_name))} is live again", highlight=False)
+    elif abandon or drop_previous:
+        dropped = asyncio.run(work.drop(home, model_name, building=abandon))
+        console.print(f"{dropped} is given up; its vectors are being deleted", highlight=False)
+    elif descriptor is not None:
+        job = asyncio.run(
+            work.start(
+                home, descriptor, model_name=model_name, cpus=cpus, gpus=gpus, niceness=niceness, segment_units=segment
+            )
+        )
+        assert job.id is not None
+        if detach:
+            console.print(f"job {job.id}; see it with `safeguard jobs follow {job.id}`")
+            return
+        _follow(home, job.id)
+        _compare(home, model_name)
+
+
+def _compare(home: Path | None, model_name: str | None) -> None:
+    from graphs.reindex import compare
+
+    found = asyncio.run(compare(home, model_name))
+    search = "exact search" if found.recall is None else f"recall@10 of its index {found.recall:.3f}"
+    console.print(f"{found.other}: {found.rows} vectors, {search}", highlight=False)
+    links = found.links
+    console.print(
+        f"copies by {found.live}: {links.live}, by {found.other}: {links.other}, by both: {links.both}", highlight=False
+    )
+
+
 def _follow(home: Path | None, job_id: int) -> None:
     from graphs.jobs import abandoned, follow
     from graphs.progress import Follower, progress_line

@@ -23,7 +23,7 @@ from configs.models import load_models
 from configs.settings import Settings
 from deployments.similarity.replicas import spaces_of
 from deployments.similarity.writer import VectorWriter
-from storage import bulk, jobs
+from storage import bulk, job_units, jobs
 from storage.bulk import BulkImage, IndexedUnit
 from storage.claims import FoundObject, Link
 from storage.corpus import CorpusObject
@@ -49,10 +49,10 @@ async def postgres(engine: AsyncEngine, pictures: int, units_a_commit: int) -> d
     seconds = {}
     begun = time.perf_counter()
     for start in range(0, pictures, 4096):
-        await jobs.add_listed(engine, job.id, token, found[start : start + 4096], unit_size=UNIT)
+        await job_units.add_listed(engine, job.id, token, found[start : start + 4096], unit_size=UNIT)
     seconds["ledger"] = time.perf_counter() - begun
     numbers = list(range(-(-pictures // UNIT)))
-    held = await jobs.units(engine, job.id, numbers)
+    held = await job_units.units(engine, job.id, numbers)
     outcomes = []
     for unit in held:
         images = []
@@ -85,7 +85,7 @@ async def postgres(engine: AsyncEngine, pictures: int, units_a_commit: int) -> d
             for other in row
             if other != image_id
         ]
-        await bulk.store_links(engine, job.id, token, unit.number, unit.image_ids, links)
+        await bulk.store_links(engine, job.id, token, unit.number, unit.image_ids, links, descriptors=())
     seconds["links"] = time.perf_counter() - begun
     return seconds
 

@@ -35,9 +35,18 @@ def ask_dashboard(
 
 
 async def submit(dashboard: str, job_id: int, token_file: Path | None = None) -> str:
-    """Starts a runner of a job on the cluster; a second one of the same job ends by itself.
+    """Starts a runner of a job on the cluster; a second one of the same job ends by itself. The rest as ``submit_module``."""
+    return await submit_module(
+        dashboard, f"graphs.backfill {int(job_id)}", f"safeguard job {int(job_id)}", token_file=token_file
+    )
+
+
+async def submit_module(dashboard: str, module: str, name: str, *, token_file: Path | None = None) -> str:
+    """Runs ``python -m module`` as a Ray job.
 
     Args:
+        module: with its arguments, which must need no quoting.
+        name: for the dashboard.
         token_file: None takes that of the cluster this process belongs to, RAY_AUTH_TOKEN_PATH.
     Returns:
         Ray's id of the submission.
@@ -46,10 +55,7 @@ async def submit(dashboard: str, job_id: int, token_file: Path | None = None) ->
     """
     if token_file is None and (ours := os.environ.get("RAY_AUTH_TOKEN_PATH")):
         token_file = Path(ours)
-    content = {
-        "entrypoint": f'"${{SAFEGUARD_PYTHON:-python}}" -m graphs.backfill {int(job_id)}',
-        "metadata": {"name": f"safeguard job {int(job_id)}"},
-    }
+    content = {"entrypoint": f'"${{SAFEGUARD_PYTHON:-python}}" -m {module}', "metadata": {"name": name}}
     try:
         answer = await asyncio.to_thread(ask_dashboard, dashboard, token_file, "POST", "/api/jobs/", content)
     except (OSError, ValueError) as error:

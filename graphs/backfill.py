@@ -9,13 +9,13 @@ index the waiting units (read, decode, describe, write) and match the indexed on
 import asyncio
 import logging
 import sys
-import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 from uuid import UUID
 
 import ray
+from ray import serve
 from ray.data import ActorPoolStrategy, DataContext, Dataset
 
 from configs.models import load_models
@@ -26,19 +26,18 @@ from deployments.bulk.matching import Matcher
 from deployments.bulk.patience import patiently
 from deployments.bulk.reading import Reader
 from deployments.bulk.work import BulkTask, UnitWork, looks_prefix, packed
-from deployments.bulk.writing import Writer, remote_index
-from graphs.progress import JobMetrics, progress_line
-from storage import bulk, jobs
+from deployments.bulk.writing import APPLICATION, Writer, remote_index
+from deployments.ingress.remote import call
+from graphs.keeper import LEASE_S, Keeper, Stopped
+from storage import bulk, job_units, jobs
 from storage.corpus import list_corpus
 from storage.database import create_engine
 from storage.errors import ConfigurationError, Conflict, SafeGuardError, StaleClaim
 from storage.features import features_key
-from storage.generations import ensure_live, generations
+from storage.generations import begin, ensure_live, generations
 from storage.job_tables import Job, JobStatus, UnitState
 from storage.objects import ObjectStore
 
-LEASE_S = 20.0
-_SAY_EVERY_S = 10.0
 _UNITS_A_COMMIT = {False: 4, True: 64}
 """Without and with GPUs: a commit takes about as long for few units as for many."""
 _BULK = "bulk"
@@ -48,57 +47,6 @@ _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 """For the linear algebra of a process that has one CPU; with another number the last bits of a sum differ."""
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
-
-
-class _Stopped(Exception):
-    """The job was paused or cancelled, or another runner has it."""
-
-
-class _Keeper(threading.Thread):
-    """Holds the job while the main thread works, tells the main thread to stop, and says how far it is."""
-
-    def __init__(self, settings: Settings, job_id: int, token: UUID) -> None:
-        super().__init__(daemon=True, name="keeper")
-        self._settings, self._job_id, self._token = settings, job_id, token
-        self._metrics = JobMetrics(job_id)
-        self._end = threading.Event()
-        self.status: JobStatus | None = JobStatus.RUNNING
-
-    def run(self) -> None:
-        asyncio.run(self._keep())
-
-    async def _keep(self) -> None:
-        engine = create_engine(self._settings, pool_size=1)
-        kept_at = said_at = time.monotonic()
-        while not self._end.is_set():
-            now = time.monotonic()
-            try:
-                self.status = await jobs.keep(
-                    engine, self._job_id, self._token, lease_s=LEASE_S, worked_s=now - kept_at
-                )
-                kept_at = now
-                job = await jobs.get(engine, self._job_id)
-                self._metrics.show(job)
-                if now - said_at >= _SAY_EVERY_S:
-                    said_at = now
-                    print(progress_line(job), flush=True)
-            except StaleClaim:
-                self.status = None
-                return
-            except Exception as error:
-                _log.warning("the job could not be kept: %s", type(error).__name__)
-            await asyncio.to_thread(self._end.wait, 1.0)
-        await engine.dispose()
-
-    def check(self) -> None:
-        """Raises _Stopped unless the job still runs."""
-        if self.status != JobStatus.RUNNING:
-            raise _Stopped
-
-    def close(self) -> None:
-        """Ends the thread."""
-        self._end.set()
-        self.join(timeout=10)
 
 
 class Backfill:
@@ -119,10 +67,10 @@ class Backfill:
         readers = self._cpus
         rate = options.get("reads_per_s")
         self._task = BulkTask(
-            job.id, token, job.model_name, descriptors, threads=1, niceness=int(options["niceness"]),
-            reads_per_s=rate / readers if rate else None,
+            job.id, token, job.model_name, descriptors, reindex=job.kind == jobs.REINDEX, threads=1,
+            niceness=int(options["niceness"]), reads_per_s=rate / readers if rate else None,
         )  # fmt: skip
-        self._keeper = _Keeper(settings, job.id, token)
+        self._keeper = Keeper(settings, job.id, token)
         self._loop = BackgroundLoop()
 
     def run(self) -> JobStatus:
@@ -136,11 +84,11 @@ class Backfill:
         end: tuple[JobStatus | None, str | None] = (None, None)
         try:
             if self._job.status == JobStatus.CANCELLING:
-                raise _Stopped
+                raise Stopped
             self._reserve()
             self._work()
             end = (JobStatus.DONE, None)
-        except _Stopped:
+        except Stopped:
             if self._keeper.status == JobStatus.CANCELLING or self._job.status == JobStatus.CANCELLING:
                 self._call(self._take_back)
                 end = (JobStatus.CANCELLED, None)
@@ -155,10 +103,12 @@ class Backfill:
         return end[0] or JobStatus.PAUSED
 
     def _work(self) -> None:
+        if self._task.reindex:
+            self._call(self._begin_generation)
         if not self._job.listed:
             self._call(self._list)
         size = int(self._options["segment_units"])
-        while (left := self._call(lambda engine, _: jobs.first_left(engine, self._job_id))) is not None:
+        while (left := self._call(lambda engine, _: job_units.first_left(engine, self._job_id))) is not None:
             first = left // size * size
             self._run_all(self._index(self._numbers(UnitState.WAITING, first, first + size)))
             versions = self._loop.run(_versions())
@@ -177,21 +127,46 @@ class Backfill:
         return self._loop.run(run())
 
     def _numbers(self, state: UnitState, first: int, end: int) -> list[int]:
-        return self._call(lambda engine, _: jobs.numbers(engine, self._job_id, state, first, end))
+        return self._call(lambda engine, _: job_units.numbers(engine, self._job_id, state, first, end))
+
+    async def _begin_generation(self, engine: Any, _: ObjectStore) -> None:
+        name, descriptor = self._job.model_name, self._job.source
+        held = {one.descriptor for one in (await generations(engine, name))[name]}
+        if descriptor in held:
+            return
+        if self._job.listed:
+            raise ConfigurationError(f"{name} is not written with {descriptor} any more")
+        writer = serve.get_deployment_handle("SimilarityWriter", APPLICATION)
+        await call(writer.drop, 60.0, descriptor)  # what an earlier, abandoned re-index left
+        await begin(engine, name, descriptor, actor=f"job {self._job_id}")
 
     async def _list(self, engine: Any, objects: ObjectStore) -> None:
         unit_size = int(self._options["unit_size"])
-        await jobs.begin_listing(engine, self._job_id, self._token)
+        await job_units.begin_listing(engine, self._job_id, self._token)
+        if self._task.reindex:
+            await self._list_images(engine, unit_size)
+        else:
+            await self._list_corpus(engine, objects, unit_size)
+        await job_units.end_listing(engine, self._job_id, self._token)
+
+    async def _list_images(self, engine: Any, unit_size: int) -> None:
+        last: int | None = 0
+        while last is not None:
+            self._keeper.check()
+            last = await job_units.list_images(
+                engine, self._job_id, self._token, model_name=self._job.model_name, after=last, unit_size=unit_size
+            )
+
+    async def _list_corpus(self, engine: Any, objects: ObjectStore, unit_size: int) -> None:
         found = []
         async for page in list_corpus(objects, self._job.source):
             self._keeper.check()
             found += page
             whole = len(found) // unit_size * unit_size
             if whole >= 4096:
-                await jobs.add_listed(engine, self._job_id, self._token, found[:whole], unit_size=unit_size)
+                await job_units.add_listed(engine, self._job_id, self._token, found[:whole], unit_size=unit_size)
                 found = found[whole:]
-        await jobs.add_listed(engine, self._job_id, self._token, found, unit_size=unit_size)
-        await jobs.end_listing(engine, self._job_id, self._token)
+        await job_units.add_listed(engine, self._job_id, self._token, found, unit_size=unit_size)
 
     def _reserve(self) -> None:
         total = ray.cluster_resources()
@@ -213,7 +188,7 @@ class Backfill:
     def _index(self, numbers: Sequence[int]) -> Dataset | None:
         if not numbers:
             return None
-        held = self._call(lambda engine, _: jobs.units(engine, self._job_id, numbers))
+        held = self._call(lambda engine, _: job_units.units(engine, self._job_id, numbers))
         work = [UnitWork(one.number, one.image_ids, one.paths, one.etags, one.sizes) for one in held]
         dataset = _dataset(work)
         if self._gpus:
@@ -239,7 +214,7 @@ class Backfill:
     async def _take_back(self, engine: Any, objects: ObjectStore) -> None:
         """Undoes what is half done, after a cancellation; what is done stays."""
         index = remote_index()
-        while units := await bulk.half_done(engine, self._job_id):
+        while not self._task.reindex and (units := await bulk.half_done(engine, self._job_id)):
             await index.add({}, [image_id for unit in units for image_id in unit.image_ids])
             await asyncio.gather(*(objects.delete(features_key(path)) for unit in units for path in unit.paths))
             await bulk.take_back(engine, self._job_id, self._token, units)
@@ -286,7 +261,7 @@ def run(job_id: int, settings: Settings) -> JobStatus:
 
     registry = load_models(settings.models_file)
 
-    async def begin() -> tuple[Job, UUID, tuple[str, ...]]:
+    async def taken() -> tuple[Job, UUID, tuple[str, ...]]:
         engine = create_engine(settings, pool_size=1)
         end = time.monotonic() + 1.5 * LEASE_S
         try:
@@ -298,7 +273,10 @@ def run(job_id: int, settings: Settings) -> JobStatus:
                         raise ConfigurationError(f"{job.model_name} is not among the models of models.yaml any more")
                     await ensure_live(engine, {name: model.descriptor_name for name, model in registry.items()})
                     held = (await generations(engine, job.model_name))[job.model_name]
-                    return job, token, tuple(one.descriptor for one in held)
+                    names = [one.descriptor for one in held]
+                    if job.kind == jobs.REINDEX:
+                        names = [job.source]
+                    return job, token, tuple(names)
                 except Conflict:
                     running = (await jobs.get(engine, job_id)).status in (JobStatus.RUNNING, JobStatus.CANCELLING)
                     if not running or time.monotonic() > end:
@@ -307,7 +285,7 @@ def run(job_id: int, settings: Settings) -> JobStatus:
         finally:
             await engine.dispose()
 
-    job, token, descriptors = asyncio.run(begin())
+    job, token, descriptors = asyncio.run(taken())
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

@@ -13,7 +13,7 @@ from configs.models import load_models
 from configs.settings import Settings, default_home, load_settings
 from deployments.job_submission import submit
 from graphs.cluster import RayCluster
-from storage import jobs
+from storage import job_units, jobs
 from storage.corpus import check_corpus, check_source
 from storage.database import create_engine, ping
 from storage.errors import ConfigurationError, InvalidInput
@@ -77,16 +77,21 @@ async def start(
         options = jobs.options(
             cpus=cpus, gpus=gpus, reads_per_s=reads_per_s, niceness=niceness, segment_units=segment_units
         )
-        job = await jobs.unfinished(engine, address, name)
-        if job is None:
+        job = await jobs.newest(engine, jobs.BACKFILL, address, name)
+        if job is None or job.status not in jobs.UNFINISHED:
             job = await jobs.create(engine, source=address, model_name=name, options=options, created_by="command line")
         else:
-            assert job.id is not None
-            await jobs.set_options(engine, job.id, options)
-            if job.status in (JobStatus.PAUSED, JobStatus.FAILED):
-                await jobs.control(engine, job.id, JobStatus.WAITING)
+            await go_on(engine, job, options)
         await hand_over(settings, job)
         return job
+
+
+async def go_on(engine: AsyncEngine, job: Job, options: dict[str, Any]) -> None:
+    """Lets an unfinished job go on with other options."""
+    assert job.id is not None
+    await jobs.set_options(engine, job.id, options)
+    if job.status in (JobStatus.PAUSED, JobStatus.FAILED):
+        await jobs.control(engine, job.id, JobStatus.WAITING)
 
 
 async def hand_over(settings: Settings, job: Job) -> None:
@@ -119,7 +124,7 @@ async def change(home: Path | None, job_id: int, wanted: JobStatus) -> Job:
 async def retry(home: Path | None, job_id: int) -> int:
     """Tries the failed objects of a job again; returns how many."""
     async with opened(home) as (settings, engine):
-        count = await jobs.retry(engine, job_id, unit_size=jobs.UNIT_SIZE)
+        count = await job_units.retry(engine, job_id, unit_size=jobs.UNIT_SIZE)
         if count:
             await hand_over(settings, await jobs.get(engine, job_id))
         return count
@@ -135,7 +140,7 @@ async def failed(home: Path | None, job_id: int) -> AsyncIterator[JobFailure]:
     """Every object that a job could not index."""
     async with opened(home) as (_, engine):
         after = 0
-        while page := await jobs.failures(engine, job_id, after=after):
+        while page := await job_units.failures(engine, job_id, after=after):
             for one in page:
                 yield one
             after = page[-1].image_id

@@ -15,6 +15,8 @@ from sqlmodel import col
 
 from storage.claims import FoundObject, Link, links_from
 from storage.database import reading
+from storage.errors import Conflict
+from storage.generations import hold
 from storage.job_tables import JobUnit, UnitState
 from storage.jobs import holding
 from storage.tables import columns_of
@@ -143,14 +145,16 @@ async def begin(engine: AsyncEngine, job_id: int, token: UUID, numbers: Sequence
 
 
 async def store_indexed(
-    engine: AsyncEngine, job_id: int, token: UUID, model_name: str, units: Sequence[IndexedUnit]
+    engine: AsyncEngine, job_id: int, token: UUID, model_name: str | None, units: Sequence[IndexedUnit]
 ) -> int:
     """Makes images, detections, content scores and failures of some units, and counts them, in one transaction.
 
     The images are PROCESSING without a lease: no worker claims them, searches find them.
 
+    Args:
+        model_name: whose images they become; None leaves all images as they are and only counts (a re-index).
     Returns:
-        Images stored by this call.
+        Pictures counted by this call.
     Raises:
         StaleClaim: another runner has taken over the job; nothing was stored.
     """
@@ -160,24 +164,8 @@ async def store_indexed(
         fresh = set((await connection.execute(_INDEXED, arguments)).scalars())
         images = [image for unit in units if unit.number in fresh for image in unit.images]
         failures = [one for unit in units if unit.number in fresh for one in unit.failures]
-        await _copy(connection, "image", (_image_row(image, model_name) for image in images))
-        await connection.execute(_IMAGES)
-        for statement in _REPLACED:
-            await connection.execute(statement)
-        await _copy_into(
-            connection,
-            "detection",
-            (
-                (image.image_id, ordinal, found.label, found.score, *found.box, found.model)
-                for image in images
-                for ordinal, found in enumerate(image.objects)
-            ),
-        )
-        await _copy_into(
-            connection,
-            "content_score",
-            ((image.image_id, model, score) for image in images for model, score in image.content_scores.items()),
-        )
+        if model_name is not None:
+            await _store_images(connection, images, model_name)
         await _copy_into(
             connection,
             "job_failure",
@@ -187,40 +175,57 @@ async def store_indexed(
     return len(images)
 
 
+async def _store_images(connection: AsyncConnection, images: Sequence[BulkImage], model_name: str) -> None:
+    await _copy(connection, "image", (_image_row(image, model_name) for image in images))
+    await connection.execute(_IMAGES)
+    for statement in _REPLACED:
+        await connection.execute(statement)
+    objects = (
+        (image.image_id, ordinal, found.label, found.score, *found.box, found.model)
+        for image in images
+        for ordinal, found in enumerate(image.objects)
+    )
+    await _copy_into(connection, "detection", objects)
+    scores = ((image.image_id, model, score) for image in images for model, score in image.content_scores.items())
+    await _copy_into(connection, "content_score", scores)
+
+
 async def store_links(
-    engine: AsyncEngine,
-    job_id: int,
-    token: UUID,
-    unit: int,
-    image_ids: Sequence[int],
-    links: Sequence[tuple[int, Link]],
-) -> None:
+    engine: AsyncEngine, job_id: int, token: UUID, unit: int, image_ids: Sequence[int], links: Sequence[tuple[int, Link]],
+    *, descriptors: Iterable[str], finish: bool = True,
+) -> None:  # fmt: skip
     """Stores the links of a unit and makes its images PROCESSED, in one transaction.
 
+    Args:
+        descriptors: those that the vectors of the unit were written with.
+        finish: make the images PROCESSED; a re-index leaves them as they are.
     Raises:
         StaleClaim: another runner has taken over the job; nothing was stored.
+        Conflict: the model is written with another descriptor by now, which the images lack; nothing was stored.
     """
     async with engine.begin() as connection:
-        await holding(connection, job_id, token)
+        job = await holding(connection, job_id, token)
+        written = (await hold(connection, [job.model_name])).get(job.model_name, set(descriptors))
+        if finish and (lacking := written - set(descriptors)):
+            raise Conflict(
+                f"{job.model_name} is written with {', '.join(sorted(lacking))} by now, which this job does not do:"
+                " cancel it and start it anew"
+            )
         if (await connection.execute(_DONE, {"job": job_id, "numbers": [unit]})).scalar_one_or_none() is None:
             return
         rows = (
             (
-                image_id,
-                one.image_id,
-                one.descriptor,
-                one.relation,
-                one.method,
-                one.score,
-                one.threshold,
+                image_id, one.image_id, one.descriptor, one.relation, one.method, one.score, one.threshold,
                 json.dumps(one.evidence),
             )
             for image_id, one in links
-        )
+            if one.descriptor in written | {""}
+        )  # fmt: skip
         if await _copy(connection, "link", rows):
             await connection.execute(_LINKS)
-        done = (await connection.execute(_PROCESSED, {"ids": list(image_ids)})).rowcount
-        await _count(connection, job_id, done=done)
+        if finish:
+            await connection.execute(_PROCESSED, {"ids": list(image_ids)})
+        await _count(connection, job_id, done=len(image_ids))
 
 
 async def half_done(engine: AsyncEngine, job_id: int, *, limit: int = 64) -> list[JobUnit]:

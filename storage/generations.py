@@ -11,6 +11,7 @@ after a ``begin`` has the new vectors and links, and after an ``abandon`` no lin
 
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from enum import StrEnum
 
 from sqlalchemy import delete, func, insert, select, text, update
@@ -32,6 +33,10 @@ class State(StrEnum):
 
 
 _BATCH = 10_000
+_BACKFILL = text("""
+SELECT id FROM job WHERE kind = 'backfill' AND model_name = :model AND status NOT IN ('done', 'cancelled')
+ORDER BY id LIMIT 1
+""")
 _DELETE_LINKS = text("""
 WITH page AS (
     SELECT image_a, image_b, descriptor FROM image_match
@@ -115,7 +120,8 @@ async def _audit(connection: AsyncConnection, actor: str, action: str, model_nam
     await connection.execute(insert(AuditEntry).values(**values))
 
 
-def _refuse_begin(model_name: str, descriptor: str, held: Mapping[str, str]) -> None:
+def refuse_begin(model_name: str, descriptor: str, held: Mapping[str, str]) -> None:
+    """Raises Conflict, which says what to do, where a model that has ``held`` (state -> descriptor) cannot begin another."""
     if State.BUILDING in held:
         raise Conflict(
             f"{held[State.BUILDING]} is being built for {model_name} already: switch to it, or abandon it, first"
@@ -139,14 +145,17 @@ async def begin(engine: AsyncEngine, model_name: str, descriptor: str, *, actor:
         descriptor: name@version; the caller makes sure that models.yaml knows it (``ModelRegistry.with_descriptor``).
         actor: who, for the audit.
     Raises:
-        Conflict: another one is building, a previous one has not been dropped, or it is live already.
+        Conflict: another one is building, a previous one has not been dropped, it is live already, or a bulk job that
+            would not write it is unfinished.
         NotFound: the model has no live descriptor.
     """
     async with _changing(engine, model_name) as (_, held):
-        _refuse_begin(model_name, descriptor, held)
+        refuse_begin(model_name, descriptor, held)
     await _delete_links(engine, descriptor)
     async with _changing(engine, model_name) as (connection, held):
-        _refuse_begin(model_name, descriptor, held)
+        refuse_begin(model_name, descriptor, held)
+        if (job := (await connection.execute(_BACKFILL, {"model": model_name})).scalar()) is not None:
+            raise Conflict(f"job {job} indexes pictures for {model_name}: wait for its end, or cancel it, first")
         row = {"model_name": model_name, "state": State.BUILDING, "descriptor": descriptor}
         await connection.execute(insert(Generation).values(**row))
         await _audit(connection, actor, "begin", model_name, building=descriptor, live=held[State.LIVE])
@@ -238,3 +247,27 @@ async def _delete_links(engine: AsyncEngine, descriptor: str, *, batch: int = _B
         if last is None:
             return
         place = {"image_a": last.image_a, "image_b": last.image_b, "after": last.descriptor}
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Pairs of pictures that are copies by one descriptor, by the other, and by both."""
+
+    live: int
+    other: int
+    both: int
+
+
+_AGREEMENT = text("""
+WITH one AS (SELECT image_a, image_b FROM image_match WHERE descriptor = :live AND relation = 'copy'),
+     two AS (SELECT image_a, image_b FROM image_match WHERE descriptor = :other AND relation = 'copy')
+SELECT (SELECT count(*) FROM one) AS live, (SELECT count(*) FROM two) AS other,
+       (SELECT count(*) FROM one JOIN two USING (image_a, image_b)) AS both
+""")
+
+
+async def agreement(engine: AsyncEngine, live: str, other: str) -> Agreement:
+    """How far the links of two descriptors agree: reads all of them once."""
+    async with reading(engine) as connection:
+        row = (await connection.execute(_AGREEMENT, {"live": live, "other": other})).one()
+    return Agreement(row.live, row.other, row.both)

@@ -44,9 +44,11 @@ class Job(SQLModel, table=True):
     )
 
     id: int | None = Field(default=None, sa_column=Column(BigInteger, Identity(always=False), primary_key=True))
-    kind: str = Field(sa_column=Column(Text, nullable=False), description="backfill")
+    kind: str = Field(sa_column=Column(Text, nullable=False), description="backfill or reindex")
     status: str = Field(default=JobStatus.WAITING, sa_column=Column(Text, nullable=False, server_default="waiting"))
-    source: str = Field(sa_column=Column(Text, nullable=False), description="s3://bucket/prefix")
+    source: str = Field(
+        sa_column=Column(Text, nullable=False), description="s3://bucket/prefix; the descriptor of a re-index"
+    )
     model_name: str = Field(sa_column=Column(Text, nullable=False))
     options: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
     created_by: str = Field(sa_column=Column(Text, nullable=False))

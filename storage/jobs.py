@@ -3,7 +3,6 @@
 Whatever a runner stores goes through ``holding``: a runner that lost its job to another one can store nothing any more.
 """
 
-from collections.abc import Container, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -11,13 +10,12 @@ from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlmodel import col
 
-from storage.corpus import CorpusObject
 from storage.database import reading
 from storage.errors import Conflict, NotFound, StaleClaim
-from storage.job_tables import Job, JobFailure, JobStatus, JobUnit, UnitState
-from storage.tables import Status, columns_of
+from storage.job_tables import Job, JobStatus
+from storage.tables import columns_of
 
-BACKFILL = "backfill"
+BACKFILL, REINDEX = "backfill", "reindex"
 UNFINISHED = (JobStatus.WAITING, JobStatus.RUNNING, JobStatus.PAUSED, JobStatus.CANCELLING, JobStatus.FAILED)
 UNIT_SIZE = 16
 """Objects of a unit: small enough that little is lost with one, large enough to fill the networks' batches."""
@@ -53,11 +51,13 @@ def per_second(job: Job) -> float:
     return work_done(job) / job.worked_s if job.worked_s else 0.0
 
 
-async def create(engine: AsyncEngine, *, source: str, model_name: str, options: dict[str, Any], created_by: str) -> Job:
-    """Makes a backfill that waits for a runner.
+async def create(
+    engine: AsyncEngine, *, source: str, model_name: str, options: dict[str, Any], created_by: str, kind: str = BACKFILL
+) -> Job:
+    """Makes a job that waits for a runner.
 
     Args:
-        source: ``s3://bucket/prefix``.
+        source: ``s3://bucket/prefix``; of a re-index ``name@version`` of the descriptor.
         options: kept for whoever runs it.
     Raises:
         Conflict: an unfinished job works on the same objects, or some of them; the message names it.
@@ -66,6 +66,7 @@ async def create(engine: AsyncEngine, *, source: str, model_name: str, options: 
         await connection.execute(select(func.pg_advisory_xact_lock(_MAKING)))
         overlapping = select(col(Job.id), col(Job.source), col(Job.status)).where(
             col(Job.status).in_(UNFINISHED),
+            col(Job.kind) == kind,
             func.starts_with(col(Job.source), source) | func.starts_with(source, col(Job.source)),
         )
         other = (await connection.execute(overlapping.order_by(col(Job.id)))).first()
@@ -74,7 +75,7 @@ async def create(engine: AsyncEngine, *, source: str, model_name: str, options: 
                 f"job {other.id} ({other.status}) already works on {other.source}; resume or cancel that one"
             )
         made = insert(Job).values(
-            kind=BACKFILL, source=source, model_name=model_name, options=options, created_by=created_by,
+            kind=kind, source=source, model_name=model_name, options=options, created_by=created_by,
             status=JobStatus.WAITING,
         )  # fmt: skip
         row = (await connection.execute(made.returning(*columns_of(Job)))).one()
@@ -105,13 +106,13 @@ async def get(engine: AsyncEngine, job_id: int) -> Job:
     return Job(**row._mapping)
 
 
-async def unfinished(engine: AsyncEngine, source: str, model_name: str) -> Job | None:
-    """The unfinished job of exactly this source and model, if there is one."""
+async def newest(engine: AsyncEngine, kind: str, source: str, model_name: str) -> Job | None:
+    """The newest job of a kind, source and model, ended or not, if there is one."""
     statement = select(*columns_of(Job)).where(
-        col(Job.source) == source, col(Job.model_name) == model_name, col(Job.status).in_(UNFINISHED)
+        col(Job.kind) == kind, col(Job.source) == source, col(Job.model_name) == model_name
     )
     async with reading(engine) as connection:
-        row = (await connection.execute(statement)).one_or_none()
+        row = (await connection.execute(statement.order_by(col(Job.id).desc()).limit(1))).one_or_none()
     return Job(**row._mapping) if row else None
 
 
@@ -230,173 +231,3 @@ async def control(engine: AsyncEngine, job_id: int, wanted: JobStatus) -> Job:
                 raise Conflict(f"job {job_id} is {row.status}")
             await connection.execute(update(Job).where(col(Job.id) == job_id).values(status=wanted, message=None))
     return await get(engine, job_id)
-
-
-async def begin_listing(engine: AsyncEngine, job_id: int, token: UUID) -> None:
-    """Empties the ledger: a listing that was broken off begins anew, so nothing rests on the order of the object store.
-
-    Raises:
-        StaleClaim: another runner has taken over.
-    """
-    async with engine.begin() as connection:
-        await holding(connection, job_id, token)
-        await connection.execute(text("DELETE FROM job_unit WHERE job_id = :id"), {"id": job_id})
-        values = {"units": 0, "objects": 0, "skipped": 0, "listed": False}
-        await connection.execute(update(Job).where(col(Job.id) == job_id).values(**values))
-
-
-async def add_listed(
-    engine: AsyncEngine, job_id: int, token: UUID, found: Sequence[CorpusObject], *, unit_size: int
-) -> None:
-    """Puts objects into the ledger, in their order; those that are indexed already and have not changed are only counted.
-
-    Raises:
-        StaleClaim: another runner has taken over.
-    """
-    async with engine.begin() as connection:
-        job = await holding(connection, job_id, token)
-        known = {
-            row.s3_path: row
-            for row in await connection.execute(
-                text("SELECT id, s3_path, etag, status FROM image WHERE s3_path = ANY(CAST(:paths AS text[]))"),
-                {"paths": [one.path for one in found]},
-            )
-        }
-        fresh = [one for one in found if one.path not in known or not _unchanged(known[one.path], one)]
-        ids = iter(await _new_ids(connection, sum(one.path not in known for one in fresh)))
-        rows = [(known[one.path].id if one.path in known else next(ids), one) for one in fresh]
-        await _insert_units(connection, job, rows, unit_size, known)
-        values = {
-            "units": job.units + -(-len(rows) // unit_size),
-            "objects": job.objects + len(rows),
-            "skipped": job.skipped + len(found) - len(rows),
-        }
-        await connection.execute(update(Job).where(col(Job.id) == job_id).values(**values))
-
-
-async def end_listing(engine: AsyncEngine, job_id: int, token: UUID) -> None:
-    """Says that the ledger holds the whole corpus.
-
-    Raises:
-        StaleClaim: another runner has taken over.
-    """
-    async with engine.begin() as connection:
-        await holding(connection, job_id, token)
-        await connection.execute(update(Job).where(col(Job.id) == job_id).values(listed=True))
-
-
-def _unchanged(row: Any, found: CorpusObject) -> bool:
-    return bool(row.etag == found.etag and row.status == Status.PROCESSED)
-
-
-async def _new_ids(connection: AsyncConnection, count: int) -> list[int]:
-    statement = text("SELECT nextval(pg_get_serial_sequence('image', 'id')) FROM generate_series(1, :count)")
-    return sorted((await connection.execute(statement, {"count": count})).scalars())
-
-
-async def _insert_units(
-    connection: AsyncConnection,
-    job: Job,
-    rows: Sequence[tuple[int, CorpusObject]],
-    unit_size: int,
-    replaced: Container[str],
-) -> None:
-    units = [
-        {
-            "job_id": job.id,
-            "number": job.units + number,
-            # An image that exists has vectors: they are replaced, as those of a second attempt are.
-            "attempt": int(any(one.path in replaced for _, one in part)),
-            "image_ids": [image_id for image_id, _ in part],
-            "paths": [one.path for _, one in part],
-            "etags": [one.etag for _, one in part],
-            "sizes": [one.size for _, one in part],
-        }
-        for number, part in enumerate(rows[start : start + unit_size] for start in range(0, len(rows), unit_size))
-    ]
-    if units:
-        await connection.execute(insert(JobUnit), units)
-
-
-async def first_left(engine: AsyncEngine, job_id: int) -> int | None:
-    """The number of the first unit that is not done, None if all are."""
-    statement = text("SELECT min(number) FROM job_unit WHERE job_id = :id AND state <> 'done'")
-    async with reading(engine) as connection:
-        number = (await connection.execute(statement, {"id": job_id})).scalar_one()
-    return None if number is None else int(number)
-
-
-async def numbers(engine: AsyncEngine, job_id: int, state: UnitState, first: int, end: int) -> list[int]:
-    """Numbers of the units in one state from ``first`` to below ``end``."""
-    statement = (
-        select(col(JobUnit.number))
-        .where(
-            col(JobUnit.job_id) == job_id,
-            col(JobUnit.number) >= first,
-            col(JobUnit.number) < end,
-            col(JobUnit.state) == state,
-            col(JobUnit.state) != UnitState.DONE,
-        )
-        .order_by(col(JobUnit.number))
-    )
-    async with reading(engine) as connection:
-        return list((await connection.execute(statement)).scalars())
-
-
-async def units(engine: AsyncEngine, job_id: int, wanted: Sequence[int]) -> list[JobUnit]:
-    """Units by number."""
-    statement = select(*columns_of(JobUnit)).where(col(JobUnit.job_id) == job_id, col(JobUnit.number).in_(wanted))
-    async with reading(engine) as connection:
-        found = (await connection.execute(statement.order_by(col(JobUnit.number)))).all()
-    return [JobUnit(**row._mapping) for row in found]
-
-
-async def failures(engine: AsyncEngine, job_id: int, *, after: int = 0, limit: int = 1000) -> list[JobFailure]:
-    """Objects that could not be indexed, by id.
-
-    Raises:
-        NotFound: there is no such job.
-    """
-    await get(engine, job_id)
-    statement = select(*columns_of(JobFailure)).where(
-        col(JobFailure.job_id) == job_id, col(JobFailure.image_id) > after
-    )
-    async with reading(engine) as connection:
-        rows = (await connection.execute(statement.order_by(col(JobFailure.image_id)).limit(limit))).all()
-    return [JobFailure(**row._mapping) for row in rows]
-
-
-async def retry(engine: AsyncEngine, job_id: int, *, unit_size: int) -> int:
-    """Puts the failed objects of a job that has ended, or rests, into new units; it waits for a runner then.
-
-    Returns:
-        How many.
-    Raises:
-        NotFound: there is no such job.
-        Conflict: it runs now, or was cancelled.
-    """
-    resting = (JobStatus.WAITING, JobStatus.PAUSED, JobStatus.FAILED, JobStatus.DONE)
-    async with engine.begin() as connection:
-        row = (
-            await connection.execute(select(*columns_of(Job)).where(col(Job.id) == job_id).with_for_update())
-        ).one_or_none()
-        if row is None:
-            raise NotFound(f"there is no job {job_id}")
-        if row.status not in resting:
-            raise Conflict(f"job {job_id} is {row.status}; pause it first or wait for its end")
-        job = Job(**row._mapping)
-        taken = text("DELETE FROM job_failure WHERE job_id = :id RETURNING image_id, path, etag, size")
-        failed = sorted((await connection.execute(taken, {"id": job_id})).all())
-        if not failed:
-            return 0
-        again = [(one.image_id, CorpusObject(one.path, one.etag, one.size)) for one in failed]
-        await _insert_units(connection, job, again, unit_size, [one.path for one in failed])
-        values = {
-            "units": job.units + -(-len(again) // unit_size),
-            "failed": job.failed - len(again),
-            "status": JobStatus.WAITING,
-            "finished_at": None,
-            "message": None,
-        }
-        await connection.execute(update(Job).where(col(Job.id) == job_id).values(**values))
-    return len(failed)

@@ -52,7 +52,7 @@ class Describer:
         found = [(picture.image_id, look) for picture, look in zip(unit.pictures, seen, strict=True)]
         kept = [self._keep(self._task.looks_key(unit.number), looks.to_bytes(found))]
         for picture, look in zip(unit.pictures, seen, strict=True):
-            if look.details is not None:
+            if look.details is not None and not self._task.reindex:
                 kept.append(self._keep(features_key(picture.path), look.details.to_bytes()))
         await asyncio.gather(*kept)
         images = []
@@ -67,6 +67,8 @@ class Describer:
         rows: dict[str, VectorRows] = {}
         for one in self._models if found else []:
             rows |= vector_rows(one, found)
+        if self._task.reindex:
+            rows = {name: some for name, some in rows.items() if name in self._task.descriptors}
         ids = [picture.image_id for picture in unit.pictures] + [one.image_id for one in unit.failures]
         return DescribedUnit(IndexedUnit(unit.number, images, unit.failures), rows, ids)
 

@@ -17,7 +17,7 @@ from deployments.pipeline.look import Look
 from deployments.pipeline.matching import candidates_query
 from deployments.pipeline.verification import Verifier
 from deployments.vision.onnx_networks import limit_opencv_threads
-from storage import bulk, images, jobs
+from storage import bulk, images, job_units
 from storage.claims import Link
 from storage.database import create_engine
 from storage.job_tables import UnitState
@@ -64,7 +64,9 @@ class Matcher:
             NotFound: what was seen in its pictures is not in the object store any more.
         """
         task, key = self._task, self._task.looks_key(number)
-        if not await patiently(lambda: jobs.numbers(self._engine, task.job_id, UnitState.INDEXED, number, number + 1)):
+        if not await patiently(
+            lambda: job_units.numbers(self._engine, task.job_id, UnitState.INDEXED, number, number + 1)
+        ):
             return
         found = looks.from_bytes(await patiently(lambda: self._objects.get(key)))
         links: list[tuple[int, Link]] = []
@@ -73,7 +75,12 @@ class Matcher:
             for model in self._models:
                 links += await patiently(lambda part=part, model=model: self._links(model, part))  # type: ignore[misc]
         ids = [image_id for image_id, _ in found]
-        await patiently(lambda: bulk.store_links(self._engine, task.job_id, task.token, number, ids, links))
+        await patiently(
+            lambda: bulk.store_links(
+                self._engine, task.job_id, task.token, number, ids, links,
+                descriptors=task.descriptors, finish=not task.reindex,
+            )
+        )  # fmt: skip
         await patiently(lambda: self._objects.delete(key))
 
     async def _links(self, model: ModelSpec, part: list[tuple[int, Look]]) -> list[tuple[int, Link]]:

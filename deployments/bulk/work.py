@@ -23,6 +23,7 @@ class BulkTask:
         job_id, token: the job and the right to store for it.
         model_name: whose networks and thresholds.
         descriptors: those that the model is written with in this run, the live one first, by name@version.
+        reindex: the images exist and get only the vectors and links of ``descriptors``, which is one.
         threads: of one network call.
         niceness: of the processes (0 to 19), so that the online service goes first.
         reads_per_s: objects one reader may ask for in a second; None is unlimited.
@@ -32,6 +33,7 @@ class BulkTask:
     token: UUID
     model_name: str
     descriptors: tuple[str, ...]
+    reindex: bool = False
     threads: int = 1
     niceness: int = 10
     reads_per_s: float | None = None

@@ -65,8 +65,8 @@ class Writer:
             await self._index.add(rows, ids)
 
         await patiently(add)
-        outcomes = [unit.outcome for unit in fresh]
-        await patiently(lambda: bulk.store_indexed(self._engine, task.job_id, task.token, task.model_name, outcomes))
+        outcomes, model_name = [unit.outcome for unit in fresh], None if task.reindex else task.model_name
+        await patiently(lambda: bulk.store_indexed(self._engine, task.job_id, task.token, model_name, outcomes))
 
 
 def _together(units: Sequence[dict[str, VectorRows]]) -> dict[str, VectorRows]:

@@ -10,7 +10,7 @@ from deployments.ingress.body import read_json
 from deployments.ingress.context import UsesEngine, UsesObjects, UsesPlatform, UsesRegistry, UsesSettings
 from deployments.ingress.documents import problems, shown
 from deployments.ingress.schemas import MAX_ID, JobFailureShown, JobId, JobShown, NewJob
-from storage import jobs
+from storage import job_units, jobs
 from storage.corpus import check_corpus, check_source
 from storage.errors import InvalidInput
 from storage.job_tables import Job, JobStatus
@@ -136,7 +136,7 @@ async def failures(
     after: Annotated[int, Query(ge=0, le=MAX_ID, description="image_id of the last one of the page before")] = 0,
 ) -> list[JobFailureShown]:
     """One row with a reason for each object that is no picture, is broken or could not be read."""
-    found = await jobs.failures(engine, job_id, after=after, limit=limit)
+    found = await job_units.failures(engine, job_id, after=after, limit=limit)
     return [JobFailureShown(**one.model_dump(include=set(_FAILURE))) for one in found]
 
 
@@ -148,7 +148,7 @@ async def failures(
 )
 async def retry_job(job_id: JobId, _: _Admin, engine: UsesEngine, platform: UsesPlatform) -> JobShown:
     """They leave the list of failures and go through the job once more."""
-    if await jobs.retry(engine, job_id, unit_size=jobs.UNIT_SIZE):
+    if await job_units.retry(engine, job_id, unit_size=jobs.UNIT_SIZE):
         await platform.submit_job(job_id)
     return _shown(await jobs.get(engine, job_id))
 

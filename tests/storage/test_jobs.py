@@ -9,7 +9,7 @@ import pytest_asyncio
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from storage import bulk, jobs
+from storage import bulk, job_units, jobs
 from storage.bulk import BulkFailure, BulkImage, IndexedUnit
 from storage.claims import FoundObject, Link
 from storage.consistency import unknown_images
@@ -36,9 +36,9 @@ async def listed(engine: AsyncEngine, found: list[CorpusObject], unit_size: int 
     """A job with a full ledger, taken."""
     job_id = await make(engine)
     token = await jobs.take(engine, job_id, lease_s=30)
-    await jobs.begin_listing(engine, job_id, token)
-    await jobs.add_listed(engine, job_id, token, found, unit_size=unit_size)
-    await jobs.end_listing(engine, job_id, token)
+    await job_units.begin_listing(engine, job_id, token)
+    await job_units.add_listed(engine, job_id, token, found, unit_size=unit_size)
+    await job_units.end_listing(engine, job_id, token)
     return job_id, token
 
 
@@ -49,7 +49,7 @@ def image(image_id: int, path: str, etag: str = "e") -> BulkImage:
 
 async def index(engine: AsyncEngine, job_id: int, token: UUID, number: int, *, broken: int = 0) -> list[int]:
     """Stores a unit whose last ``broken`` objects are no pictures; returns the ids of its images."""
-    (unit,) = await jobs.units(engine, job_id, [number])
+    (unit,) = await job_units.units(engine, job_id, [number])
     good = len(unit.paths) - broken
     places = list(zip(unit.image_ids, unit.paths, unit.etags, unit.sizes, strict=True))
     await bulk.begin(engine, job_id, token, [number])
@@ -120,21 +120,21 @@ async def test_units_keep_the_order_and_have_ids(engine: AsyncEngine) -> None:
     job_id, _ = await listed(engine, found)
     job = await jobs.get(engine, job_id)
     assert (job.units, job.objects, job.skipped, job.listed) == (3, 10, 0, True)
-    held = await jobs.units(engine, job_id, [0, 1, 2])
+    held = await job_units.units(engine, job_id, [0, 1, 2])
     assert [path for unit in held for path in unit.paths] == [one.path for one in found]
     ids = [image_id for unit in held for image_id in unit.image_ids]
     assert ids == sorted(set(ids))
-    assert await jobs.first_left(engine, job_id) == 0
+    assert await job_units.first_left(engine, job_id) == 0
 
 
 async def test_a_listing_begins_anew(engine: AsyncEngine) -> None:
     job_id = await make(engine)
     token = await jobs.take(engine, job_id, lease_s=30)
-    await jobs.add_listed(engine, job_id, token, corpus(8), unit_size=4)
-    await jobs.begin_listing(engine, job_id, token)
+    await job_units.add_listed(engine, job_id, token, corpus(8), unit_size=4)
+    await job_units.begin_listing(engine, job_id, token)
     job = await jobs.get(engine, job_id)
     assert (job.units, job.objects) == (0, 0)
-    assert await jobs.first_left(engine, job_id) is None
+    assert await job_units.first_left(engine, job_id) is None
 
 
 async def test_a_unit_ends_as_images_with_all_that_was_seen(engine: AsyncEngine) -> None:
@@ -149,15 +149,15 @@ async def test_a_unit_ends_as_images_with_all_that_was_seen(engine: AsyncEngine)
     assert await one(engine, status, ids=first + second) == "PROCESSING"
 
     link = (second[0], Link(first[0], "copy", "pdq", 0.99, 0.98, {"pdq": 1}))
-    await bulk.store_links(engine, job_id, token, 1, second, [link])
-    await bulk.store_links(engine, job_id, token, 0, first, [])
+    await bulk.store_links(engine, job_id, token, 1, second, [link], descriptors=())
+    await bulk.store_links(engine, job_id, token, 0, first, [], descriptors=())
     assert await one(engine, status, ids=first + second) == "PROCESSED"
     assert await one(engine, "SELECT count(*) FROM image_match WHERE image_a = :a AND image_b = :b",
                      a=first[0], b=second[0]) == 1  # fmt: skip
     job = await jobs.get(engine, job_id)
     assert (job.done, job.failed) == (5, 1)
-    assert await jobs.first_left(engine, job_id) is None
-    (failure,) = await jobs.failures(engine, job_id)
+    assert await job_units.first_left(engine, job_id) is None
+    (failure,) = await job_units.failures(engine, job_id)
     assert failure.reason == "not a picture"
 
 
@@ -170,7 +170,7 @@ async def test_what_is_stored_is_not_stored_twice(engine: AsyncEngine) -> None:
     assert ids == again
     assert await bulk.begin(engine, job_id, token, [0]) == {}
     for _ in range(2):
-        await bulk.store_links(engine, job_id, token, 0, ids, [])
+        await bulk.store_links(engine, job_id, token, 0, ids, [], descriptors=())
     job = await jobs.get(engine, job_id)
     assert (job.indexed, job.failed, job.done) == (3, 1, 3)
 
@@ -179,14 +179,16 @@ async def test_unchanged_objects_are_skipped_and_changed_ones_replaced(engine: A
     found = corpus(4)
     job_id, token = await listed(engine, found)
     ids = await index(engine, job_id, token, 0)
-    await bulk.store_links(engine, job_id, token, 0, ids, [(ids[1], Link(ids[0], "copy", "pdq", 0.99, 0.98, {}))])
+    await bulk.store_links(
+        engine, job_id, token, 0, ids, [(ids[1], Link(ids[0], "copy", "pdq", 0.99, 0.98, {}))], descriptors=()
+    )
     await jobs.let_go(engine, job_id, token, JobStatus.DONE, None)
 
     later = [*found[:3], CorpusObject(found[3].path, "changed", 9), *corpus(1)]
     second, token = await listed(engine, later)
     job = await jobs.get(engine, second)
     assert (job.objects, job.skipped) == (2, 3)
-    (unit,) = await jobs.units(engine, second, [0])
+    (unit,) = await job_units.units(engine, second, [0])
     assert unit.image_ids[0] == ids[3] and unit.image_ids[1] not in ids
     assert await bulk.begin(engine, second, token, [0]) == {0: 2}, "its vectors are there already"
     await index(engine, second, token, 0)
@@ -205,7 +207,7 @@ async def test_the_surer_relation_of_a_pair_is_kept_whoever_comes_first(engine: 
         for number, link in enumerate(order):
             ends = (a, b) if number % 2 else (b, a)
             stored = Link(ends[1], link.relation, link.method, link.score, link.threshold, link.evidence)
-            await bulk.store_links(engine, job_id, token, number, units[number], [(ends[0], stored)])
+            await bulk.store_links(engine, job_id, token, number, units[number], [(ends[0], stored)], descriptors=())
         kept = await one(
             engine, "SELECT evidence->>'from' FROM image_match WHERE image_a = :a AND image_b = :b", a=a, b=b
         )
@@ -236,27 +238,27 @@ async def test_control(engine: AsyncEngine) -> None:
 async def test_failures_are_tried_again_on_request(engine: AsyncEngine) -> None:
     job_id, token = await listed(engine, corpus(4))
     ids = await index(engine, job_id, token, 0, broken=2)
-    await bulk.store_links(engine, job_id, token, 0, ids, [])
+    await bulk.store_links(engine, job_id, token, 0, ids, [], descriptors=())
     with pytest.raises(Conflict, match="running"):
-        await jobs.retry(engine, job_id, unit_size=4)
+        await job_units.retry(engine, job_id, unit_size=4)
     await jobs.let_go(engine, job_id, token, JobStatus.DONE, None)
-    assert await jobs.retry(engine, job_id, unit_size=4) == 2
-    assert await jobs.retry(engine, job_id, unit_size=4) == 0
+    assert await job_units.retry(engine, job_id, unit_size=4) == 2
+    assert await job_units.retry(engine, job_id, unit_size=4) == 0
     job = await jobs.get(engine, job_id)
     assert (job.status, job.failed, job.units) == (JobStatus.WAITING, 0, 2)
     token = await jobs.take(engine, job_id, lease_s=30)
     more = await index(engine, job_id, token, 1)
-    await bulk.store_links(engine, job_id, token, 1, more, [])
+    await bulk.store_links(engine, job_id, token, 1, more, [], descriptors=())
     job = await jobs.get(engine, job_id)
     assert (job.objects, job.done, job.failed) == (4, 4, 0)
-    assert await jobs.failures(engine, job_id) == []
+    assert await job_units.failures(engine, job_id) == []
 
 
 async def test_taking_back_leaves_what_is_done_and_what_was_there_before(engine: AsyncEngine) -> None:
     found = corpus(12)
     job_id, token = await listed(engine, found)
     done = await index(engine, job_id, token, 0)
-    await bulk.store_links(engine, job_id, token, 0, done, [])
+    await bulk.store_links(engine, job_id, token, 0, done, [], descriptors=())
     await jobs.let_go(engine, job_id, token, JobStatus.DONE, None)
 
     second, token = await listed(engine, [CorpusObject(found[0].path, "changed", 1), *found[4:9]])
@@ -274,15 +276,15 @@ async def test_taking_back_leaves_what_is_done_and_what_was_there_before(engine:
 
 async def test_a_job_without_objects_left(engine: AsyncEngine) -> None:
     job_id, _ = await listed(engine, [])
-    assert await jobs.first_left(engine, job_id) is None
-    assert await jobs.numbers(engine, job_id, UnitState.WAITING, 0, 10**9) == []
+    assert await job_units.first_left(engine, job_id) is None
+    assert await job_units.numbers(engine, job_id, UnitState.WAITING, 0, 10**9) == []
     newest, *_ = await jobs.listing(engine)
     assert isinstance(newest, Job) and newest.id == job_id
 
 
 async def test_what_a_job_is_writing_is_no_stranger_to_a_check(engine: AsyncEngine) -> None:
     job_id, token = await listed(engine, corpus(4))
-    (unit,) = await jobs.units(engine, job_id, [0])
+    (unit,) = await job_units.units(engine, job_id, [0])
     await bulk.begin(engine, job_id, token, [0])
     assert await unknown_images(engine, unit.image_ids) == []
     await jobs.let_go(engine, job_id, token, JobStatus.CANCELLED, None)

@@ -1,5 +1,6 @@
 """Units are read: what is wrong with one object is its own failure; the others of its unit are described and kept."""
 
+import dataclasses
 import io
 import time
 from collections.abc import AsyncIterator
@@ -40,7 +41,7 @@ BAD = {
 @pytest.fixture
 def task(home: Path, servers: Settings, monkeypatch: pytest.MonkeyPatch) -> BulkTask:
     monkeypatch.setenv("SAFEGUARD_HOME", str(home))
-    return BulkTask(7, uuid4(), "safeguard-v1", niceness=0)
+    return BulkTask(7, uuid4(), "safeguard-v1", ("lite0-copy@2",), niceness=0)
 
 
 @pytest_asyncio.fixture
@@ -97,7 +98,7 @@ async def test_a_unit_of_broken_objects_only(task: BulkTask, corpus: ObjectStore
 
 async def test_reading_keeps_to_its_rate(task: BulkTask, corpus: ObjectStore) -> None:
     work = await unit(corpus, {f"{n}.jpg": b"no picture" for n in range(6)})
-    slow = BulkTask(task.job_id, task.token, task.model_name, niceness=0, reads_per_s=5.0)
+    slow = dataclasses.replace(task, reads_per_s=5.0)
     reader = Reader(slow)
     begun = time.monotonic()
     await reader.read(work)

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from configs.settings import Settings
-from storage import bulk, jobs
+from storage import bulk, job_units, jobs
 from storage.bulk import BulkFailure, IndexedUnit
 from storage.corpus import CorpusObject
 from storage.job_tables import JobStatus
@@ -113,8 +113,8 @@ async def test_failures_and_retry(
     number = (await make(admin, bucket))["id"]
     token = await jobs.take(engine, number, lease_s=30)
     found = [CorpusObject(f"s3://{bucket}/2024/{n}.jpg", "e", n) for n in range(3)]
-    await jobs.add_listed(engine, number, token, found, unit_size=16)
-    (unit,) = await jobs.units(engine, number, [0])
+    await job_units.add_listed(engine, number, token, found, unit_size=16)
+    (unit,) = await job_units.units(engine, number, [0])
     broken = [
         BulkFailure(*place, "cut short")
         for place in zip(unit.image_ids, unit.paths, unit.etags, unit.sizes, strict=True)
