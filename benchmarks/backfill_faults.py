@@ -45,6 +45,8 @@ BUCKET = "corpus"
 SOURCE = f"s3://{BUCKET}/2024/"
 JOB_PARTS = {"job's worker": ("ReaderAndDescriber", "Matcher"), "job's writer": ("Writer",)}
 KILLED = ["job's runner", *JOB_PARTS, "similarity writer", "PostgreSQL", "S3 server", "Ray head"]
+TOLERANCE = 1e-4
+"""Of a number of a vector, which are up to 1: another process may round a float16 otherwise. How many did is printed."""
 IMAGE_COLUMNS = "s3_path, name, status, model_name, sha256, size_bytes, media_type, width, height, etag"
 
 
@@ -231,6 +233,24 @@ def _by_path(evidence: dict[str, Any], paths: dict[int, str]) -> str:
     return json.dumps(named({k: v for k, v in evidence.items() if k != "index_versions"}), sort_keys=True)
 
 
+def _same(table: str, wanted: Any, held: Any) -> bool:
+    if not table.startswith("vectors"):
+        return bool(wanted == held)
+    return len(wanted) == len(held) and bool(np.allclose(wanted, held, rtol=0, atol=TOLERANCE))
+
+
+def rounding(calm: Outcome, rough: Outcome) -> tuple[int, float]:
+    """How many vectors differ at all, and by how much at most in one number."""
+    far = [
+        float(np.abs(np.subtract(wanted, rough.tables[name][key])).max())
+        for name, table in calm.tables.items()
+        if name.startswith("vectors")
+        for key, wanted in table.items()
+        if key in rough.tables[name] and rough.tables[name][key] != wanted
+    ]
+    return len(far), max(far, default=0.0)
+
+
 def differences(calm: Outcome, rough: Outcome) -> list[str]:
     """What is missing, additional or different in the second, at most three examples of each kind."""
     found = []
@@ -241,7 +261,7 @@ def differences(calm: Outcome, rough: Outcome) -> list[str]:
         kinds = {
             "missing": [key for key in wanted if key not in held],
             "additional": [key for key in held if key not in wanted],
-            "different": [key for key in wanted if key in held and held[key] != wanted[key]],
+            "different": [key for key in wanted if key in held and not _same(name, wanted[key], held[key])],
         }
         for kind, keys in kinds.items():
             if keys:
@@ -289,6 +309,8 @@ def main() -> None:
         )
     table.add_row("seconds", *(f"{one.seconds:.0f}" for one in outcomes.values()))
     console.print(table)
+    count, most = rounding(calm, rough)
+    console.print(f"{count} vectors were rounded otherwise, by {most:.1g} at most in a number")
     troubles = differences(calm, rough)
     for line in troubles:
         console.print(line, soft_wrap=True)

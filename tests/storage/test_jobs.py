@@ -9,7 +9,7 @@ import pytest_asyncio
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from storage import bulk, job_units, jobs
+from storage import bulk, generations, job_units, jobs
 from storage.bulk import BulkFailure, BulkImage, IndexedUnit
 from storage.claims import FoundObject, Link
 from storage.consistency import unknown_images
@@ -289,3 +289,70 @@ async def test_what_a_job_is_writing_is_no_stranger_to_a_check(engine: AsyncEngi
     assert await unknown_images(engine, unit.image_ids) == []
     await jobs.let_go(engine, job_id, token, JobStatus.CANCELLED, None)
     assert await unknown_images(engine, unit.image_ids) == unit.image_ids
+
+
+async def test_a_reindex_lists_what_is_processed_and_leaves_it_so(engine: AsyncEngine) -> None:
+    job_id, token = await listed(engine, corpus(6))
+    done = await index(engine, job_id, token, 0)
+    await bulk.store_links(engine, job_id, token, 0, done, [], descriptors=())
+    await index(engine, job_id, token, 1)
+    await jobs.let_go(engine, job_id, token, JobStatus.PAUSED, None)
+
+    again = await jobs.create(
+        engine, source="wide@2", model_name=MODEL, options={}, created_by="test", kind=jobs.REINDEX
+    )
+    assert again.id is not None
+    token = await jobs.take(engine, again.id, lease_s=30)
+    after: int | None = 0
+    pages = 0
+    while after is not None:
+        after = await job_units.list_images(
+            engine, again.id, token, model_name=MODEL, after=after, unit_size=2, limit=2
+        )
+        pages += 1
+    await job_units.end_listing(engine, again.id, token)
+    held = await job_units.units(engine, again.id, list(range(10)))
+    assert [image_id for unit in held for image_id in unit.image_ids] == done, "those that are PROCESSED, by id"
+    assert pages == 3
+    for unit in held:
+        await bulk.begin(engine, again.id, token, [unit.number])
+        read = [image(image_id, path) for image_id, path in zip(unit.image_ids, unit.paths, strict=True)]
+        await bulk.store_indexed(engine, again.id, token, None, [IndexedUnit(unit.number, read, [])])
+    statuses = "SELECT string_agg(DISTINCT status, ',') FROM image WHERE id = ANY(:ids)"
+    assert await one(engine, statuses, ids=done) == "PROCESSED"
+    link = Link(done[0], "copy", "pdq", 0.99, 0.98, {}, "wide@2")
+    for unit in held:
+        links = [(unit.image_ids[0], link)] if unit.image_ids[0] != done[0] else []
+        await bulk.store_links(
+            engine, again.id, token, unit.number, unit.image_ids, links, descriptors=["wide@2"], finish=False
+        )
+    ended = await jobs.get(engine, again.id)
+    assert (ended.objects, ended.indexed, ended.done) == (4, 4, 4)
+    descriptor = "SELECT string_agg(descriptor, ',') FROM image_match WHERE image_a = :a"
+    assert await one(engine, descriptor, a=done[0]) == "wide@2"
+
+
+async def test_a_new_descriptor_waits_for_jobs_that_would_not_write_it(engine: AsyncEngine) -> None:
+    model = f"m-{uuid4().hex[:8]}"
+    await generations.ensure_live(engine, {model: "old@1"})
+    job = await jobs.create(engine, source=f"s3://corpus/{model}/", model_name=model, options={}, created_by="test")
+    assert job.id is not None
+    with pytest.raises(Conflict, match=f"job {job.id} indexes"):
+        await generations.begin(engine, model, "new@1")
+    token = await jobs.take(engine, job.id, lease_s=30)
+    await jobs.let_go(engine, job.id, token, JobStatus.DONE, None)
+    await generations.begin(engine, model, "new@1")
+
+    later = await jobs.create(engine, source=f"s3://corpus/{model}/", model_name=model, options={}, created_by="test")
+    assert later.id is not None
+    token = await jobs.take(engine, later.id, lease_s=30)
+    found = corpus(2, folder=model)
+    await job_units.add_listed(engine, later.id, token, found, unit_size=4)
+    ids = await index(engine, later.id, token, 0)
+    with pytest.raises(Conflict, match="new@1 by now"):
+        await bulk.store_links(engine, later.id, token, 0, ids, [], descriptors=["old@1"])
+    both = ["old@1", "new@1"]
+    links = [(ids[1], Link(ids[0], "copy", "pdq", 0.99, 0.98, {}, name)) for name in (*both, "gone@1")]
+    await bulk.store_links(engine, later.id, token, 0, ids, links, descriptors=both)
+    kept = "SELECT string_agg(descriptor, ',' ORDER BY descriptor) FROM image_match WHERE image_a = :a"
+    assert await one(engine, kept, a=ids[0]) == "new@1,old@1"
