@@ -104,15 +104,15 @@ class Load:
             thread.join()
 
 
-def with_another_descriptor(home: Path) -> None:
-    """A models.yaml with the float16 file of the descriptor under another version, which the installation then uses."""
+def with_another_descriptor(home: Path) -> Path:
+    """A models.yaml in ``home`` that knows the float16 file of the descriptor under another version too."""
     content: dict[str, Any] = yaml.safe_load(Settings.model_fields["models_file"].default.read_text())
     own = content["descriptors"]["lite0-copy@2"]
     other = {key: value for key, value in own.items() if key != "sha256"} | {"path": "models/lite0-copy-2.onnx"}
     content["descriptors"][OTHER] = other
     file = home / "models.yaml"
-    file.write_text(yaml.safe_dump(content))
-    (home / "settings.env").write_text(f"SAFEGUARD_MODELS_FILE='{file}'\n")
+    file.write_text(yaml.safe_dump(content, allow_unicode=True))
+    return file
 
 
 def main() -> None:
@@ -128,7 +128,7 @@ def main() -> None:
     data = corpus(options.photos, options.pictures)
     phases: list[Phase] = []
     with installation() as home:
-        with_another_descriptor(home)
+        (home / "settings.env").write_text(f"SAFEGUARD_MODELS_FILE='{with_another_descriptor(home)}'\n")
         running = up(home, say=lambda _: None)
         asyncio.run(put_corpus(running.settings, data))
         measured = index_corpus(running, SOURCE, 2)

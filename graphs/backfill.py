@@ -28,6 +28,7 @@ from deployments.bulk.reading import Reader
 from deployments.bulk.work import BulkTask, UnitWork, looks_prefix, packed
 from deployments.bulk.writing import APPLICATION, Writer, remote_index
 from deployments.ingress.remote import call
+from deployments.vision.factory import build_descriptor
 from graphs.keeper import LEASE_S, Keeper, Stopped
 from storage import bulk, job_units, jobs
 from storage.corpus import list_corpus
@@ -136,6 +137,9 @@ class Backfill:
             return
         if self._job.listed:
             raise ConfigurationError(f"{name} is not written with {descriptor} any more")
+        # Uploads wait for a descriptor that is being built: one that cannot be loaded must not come so far.
+        spec = load_models(self._settings.models_file).with_descriptor(name, descriptor).descriptor
+        await asyncio.to_thread(build_descriptor, spec, self._settings)
         writer = serve.get_deployment_handle("SimilarityWriter", APPLICATION)
         await call(writer.drop, 60.0, descriptor)  # what an earlier, abandoned re-index left
         await begin(engine, name, descriptor, actor=f"job {self._job_id}")

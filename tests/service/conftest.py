@@ -8,15 +8,17 @@ from pathlib import Path
 import pytest
 
 from benchmarks.client import Client
+from benchmarks.reindex import with_another_descriptor
 from graphs.service import Running, down, up
 
 
 @pytest.fixture(scope="session")
 def service() -> Iterator[Running]:
-    """A running service; leases are short so that crashes are noticed soon."""
+    """A running service; leases are short so that crashes are noticed soon, and there is a descriptor to re-index with."""
     folder = Path(tempfile.mkdtemp(prefix="sgs-"))
     folder.chmod(0o755)
-    (folder / "settings.env").write_text("SAFEGUARD_LEASE_S='12'\n")
+    models = with_another_descriptor(folder)
+    (folder / "settings.env").write_text(f"SAFEGUARD_LEASE_S='12'\nSAFEGUARD_MODELS_FILE='{models}'\n")
     try:
         yield up(folder, say=lambda _: None)
     finally:
