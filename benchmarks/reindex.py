@@ -50,10 +50,17 @@ class Phase:
 
 
 class Load:
-    """Clients that search and upload until told to stop."""
+    """Clients that search and upload until told to stop; each pauses after an answer, for a search and for an upload."""
 
-    def __init__(self, running: Running, data: list[tuple[str, bytes]], searchers: int, uploaders: int) -> None:
-        self._running, self._data = running, data
+    def __init__(
+        self,
+        running: Running,
+        data: list[tuple[str, bytes]],
+        searchers: int,
+        uploaders: int,
+        pauses_s: tuple[float, float],
+    ) -> None:
+        self._running, self._data, self._pauses_s = running, data, pauses_s
         self.phase = Phase("start")
         self.ids: list[int] = []
         self._end = threading.Event()
@@ -82,6 +89,7 @@ class Load:
                 names = {one["evidence"]["descriptor"]["name"] for one in found if "descriptor" in one["evidence"]}
                 if names:
                     phase.versions["+".join(sorted(names))] += 1
+                self._end.wait(self._pauses_s[0])
 
     def _upload(self, seed: int) -> None:
         draw = random.Random(seed)
@@ -95,7 +103,7 @@ class Load:
                     phase.failures.append(f"upload: {error}")
                     continue
                 phase.uploads += 1
-                self._end.wait(0.5)
+                self._end.wait(self._pauses_s[1])
 
     def close(self) -> None:
         """Ends all clients."""
@@ -122,6 +130,8 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=5000)
     parser.add_argument("--searchers", type=int, default=4)
     parser.add_argument("--uploaders", type=int, default=2)
+    parser.add_argument("--search-pause-s", type=float, default=1.0)
+    parser.add_argument("--upload-pause-s", type=float, default=4.0)
     parser.add_argument("--quiet-s", type=float, default=60.0)
     options = parser.parse_args()
     console = Console(width=130, highlight=False)
@@ -133,7 +143,8 @@ def main() -> None:
         asyncio.run(put_corpus(running.settings, data))
         measured = index_corpus(running, SOURCE, 2)
         console.print(f"{measured.job.done} pictures indexed in {measured.total_s:.0f} s")
-        load = Load(running, data, options.searchers, options.uploaders)
+        pauses = (options.search_pause_s, options.upload_pause_s)
+        load = Load(running, data, options.searchers, options.uploaders, pauses)
         try:
             time.sleep(5)
             phases.append(load.enter("quiet"))
