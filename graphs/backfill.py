@@ -17,6 +17,7 @@ from uuid import UUID
 import ray
 from ray import serve
 from ray.data import ActorPoolStrategy, DataContext, Dataset
+from sqlalchemy.exc import DBAPIError
 
 from configs.models import load_models
 from configs.settings import Settings, load_settings
@@ -244,6 +245,8 @@ def _said(error: Exception) -> str:
     for one in _causes(error):
         if isinstance(one, SafeGuardError):
             return str(one)
+        if isinstance(one, DBAPIError):
+            return f"the database answered {type(one.orig).__name__}; the log of the Ray job has more"
     return f"{type(error).__name__}; the log of the Ray job has more"
 
 
