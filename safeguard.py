@@ -182,6 +182,7 @@ def reindex(
     detach: Annotated[bool, typer.Option("--detach", help="do not wait for the end")] = False,
     switch: Annotated[bool, typer.Option("--switch", help="make the built descriptor live")] = False,
     rollback: Annotated[bool, typer.Option("--rollback", help="make the previous descriptor live again")] = False,
+    force: Annotated[bool, typer.Option("--force", help="switch though some pictures could not be re-indexed")] = False,
     abandon: Annotated[bool, typer.Option("--abandon", help="give up the descriptor that is being built")] = False,
     drop_previous: Annotated[bool, typer.Option("--drop-previous", help="delete what `--rollback` needs")] = False,
 ) -> None:
@@ -196,7 +197,10 @@ def reindex(
     if sum(chosen) != 1:
         raise typer.BadParameter("give one of --descriptor, --switch, --rollback, --abandon, --drop-previous")
     if switch:
-        console.print(f"{asyncio.run(work.switch(home, model_name))} is live; `--rollback` goes back", highlight=False)
+        console.print(
+            f"{asyncio.run(work.switch(home, model_name, force=force))} is live; `--rollback` goes back",
+            highlight=False,
+        )
     elif rollback:
         console.print(f"{asyncio.run(work.rollback(home, model_name))} is live again", highlight=False)
     elif abandon or drop_previous:
@@ -245,9 +249,11 @@ def _follow(home: Path | None, job_id: int) -> None:
         console.print(job.message, highlight=False, soft_wrap=True)
     if job.failed:
         console.print(f"why {job.failed} failed: `safeguard jobs show {job_id} --failed`", highlight=False)
-    if abandoned(job):
-        console.print(f"its process has died; `safeguard jobs resume {job_id}` goes on", highlight=False)
-    if job.status == "failed" or abandoned(job):
+    alone = abandoned(job) or job.status in ("waiting", "cancelling")
+    if alone:
+        again = "cancel" if job.status == "cancelling" else "resume"
+        console.print(f"no process runs it; `safeguard jobs {again} {job_id}` starts one", highlight=False)
+    if job.status == "failed" or alone:
         raise typer.Exit(1)
 
 

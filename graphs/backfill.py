@@ -24,7 +24,7 @@ from configs.settings import Settings, load_settings
 from deployments.bulk.background import BackgroundLoop
 from deployments.bulk.describing import Describer, ReaderAndDescriber
 from deployments.bulk.matching import Matcher
-from deployments.bulk.patience import patiently
+from deployments.bulk.patience import PatientLister, patiently
 from deployments.bulk.reading import Reader
 from deployments.bulk.work import BulkTask, UnitWork, looks_prefix, packed
 from deployments.bulk.writing import APPLICATION, Writer, remote_index
@@ -32,19 +32,25 @@ from deployments.ingress.remote import call
 from deployments.vision.factory import build_descriptor
 from graphs.keeper import LEASE_S, Keeper, Stopped
 from storage import bulk, job_units, jobs
-from storage.corpus import list_corpus
+from storage.corpus import CorpusObject, list_corpus
 from storage.database import create_engine
 from storage.errors import ConfigurationError, Conflict, SafeGuardError, StaleClaim
 from storage.features import features_key
-from storage.generations import begin, ensure_live, generations
+from storage.generations import begin, ensure_live, generations, models_of
 from storage.job_tables import Job, JobStatus, UnitState
 from storage.objects import ObjectStore
 
+_LISTED_AT_ONCE = 4096
+_SETTLE_S = 3.0
+"""Before half-done work is taken back: as long as processes of a former runner may take to die."""
+_STOPPING_S = 300.0
 _UNITS_A_COMMIT = {False: 4, True: 64}
 """Without and with GPUs: a commit takes about as long for few units as for many."""
 _BULK = "bulk"
 """A custom resource of Ray's nodes: how many CPUs bulk jobs may use there, beside what Serve's replicas reserve."""
 
+_TRIES = 8
+"""Of a unit whose worker dies under it; then the job has failed."""
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 """For the linear algebra of a process that has one CPU; with another number the last bits of a sum differ."""
 _log = logging.getLogger(__name__)
@@ -58,25 +64,18 @@ class Backfill:
         settings: of the installation.
         job: as the ledger has it.
         token: the right to store for it.
-        descriptors: those that the model is written with, the live one first.
     """
 
-    def __init__(self, settings: Settings, job: Job, token: UUID, descriptors: tuple[str, ...]) -> None:
+    def __init__(self, settings: Settings, job: Job, token: UUID) -> None:
         assert job.id is not None
         self._settings, self._job_id, self._job, self._token = settings, job.id, job, token
-        self._options = options = job.options
-        self._cpus, self._gpus = int(options["cpus"]), int(options["gpus"])
-        readers = self._cpus
-        rate = options.get("reads_per_s")
-        self._task = BulkTask(
-            job.id, token, job.model_name, descriptors, reindex=job.kind == jobs.REINDEX, threads=1,
-            niceness=int(options["niceness"]), reads_per_s=rate / readers if rate else None,
-        )  # fmt: skip
+        self._options = job.options
+        self._cpus, self._gpus = int(self._options["cpus"]), int(self._options["gpus"])
         self._keeper = Keeper(settings, job.id, token)
         self._loop = BackgroundLoop()
 
     def run(self) -> JobStatus:
-        """Works until the job is done, paused or cancelled, and returns which.
+        """Works until the job is done, or somebody wants it to stop, and returns its status.
 
         Raises:
             StaleClaim: another runner has taken over.
@@ -86,50 +85,67 @@ class Backfill:
         end: tuple[JobStatus | None, str | None] = (None, None)
         try:
             if self._job.status == JobStatus.CANCELLING:
-                raise Stopped
-            self._reserve()
-            self._work()
-            end = (JobStatus.DONE, None)
-        except Stopped:
-            if self._keeper.status == JobStatus.CANCELLING or self._job.status == JobStatus.CANCELLING:
+                time.sleep(_SETTLE_S)
                 self._call(self._take_back)
                 end = (JobStatus.CANCELLED, None)
+            else:
+                self._reserve()
+                self._work()
+                end = (JobStatus.DONE, None)
+        except Stopped:
+            pass  # a cancellation is carried out by the next runner: the workers of this one die with it
         except Exception as error:
             end = (JobStatus.FAILED, _said(error))
             raise
         finally:
             self._keeper.close()
-            self._call(lambda engine, _: jobs.let_go(engine, self._job_id, self._token, *end))
+            self._patient(lambda engine, _: jobs.let_go(engine, self._job_id, self._token, *end))
         if self._keeper.status is None:
             raise StaleClaim(f"another process has taken over job {self._job_id}")
-        return end[0] or JobStatus.PAUSED
+        return end[0] or self._keeper.status
 
     def _work(self) -> None:
+        self._task = self._patient(self._described)
         if self._task.reindex:
-            self._call(self._begin_generation)
+            self._patient(self._begin_generation)
         if not self._job.listed:
             self._call(self._list)
         size = int(self._options["segment_units"])
-        while (left := self._call(lambda engine, _: job_units.first_left(engine, self._job_id))) is not None:
+        while (left := self._patient(lambda engine, _: job_units.first_left(engine, self._job_id))) is not None:
             first = left // size * size
             self._run_all(self._index(self._numbers(UnitState.WAITING, first, first + size)))
             versions = self._loop.run(_versions())
             self._run_all(self._match(self._numbers(UnitState.INDEXED, first, first + size), versions))
         self._call(self._tidy)
 
+    async def _described(self, engine: Any, _: ObjectStore) -> BulkTask:
+        job, registry = self._job, load_models(self._settings.models_file)
+        if job.model_name not in registry:
+            raise ConfigurationError(f"{job.model_name} is not among the models of models.yaml any more")
+        await ensure_live(engine, {name: model.descriptor_name for name, model in registry.items()})
+        written = tuple(one.descriptor for one in (await generations(engine, job.model_name))[job.model_name])
+        reindex, rate = job.kind == jobs.REINDEX, self._options.get("reads_per_s")
+        return BulkTask(
+            self._job_id, self._token, job.model_name, (job.source,) if reindex else written, reindex=reindex, threads=1,
+            niceness=int(self._options["niceness"]), reads_per_s=rate / self._cpus if rate else None,
+        )  # fmt: skip
+
     def _call(self, work: Callable[[Any, ObjectStore], Coroutine[Any, Any, T]]) -> T:
         async def run() -> T:
             engine, objects = create_engine(self._settings, pool_size=1), ObjectStore(self._settings)
             try:
-                return await patiently(lambda: work(engine, objects))
+                return await work(engine, objects)
             finally:
                 objects.close()
                 await engine.dispose()
 
         return self._loop.run(run())
 
+    def _patient(self, work: Callable[[Any, ObjectStore], Coroutine[Any, Any, T]]) -> T:
+        return self._call(lambda engine, objects: patiently(lambda: work(engine, objects)))
+
     def _numbers(self, state: UnitState, first: int, end: int) -> list[int]:
-        return self._call(lambda engine, _: job_units.numbers(engine, self._job_id, state, first, end))
+        return self._patient(lambda engine, _: job_units.numbers(engine, self._job_id, state, first, end))
 
     async def _begin_generation(self, engine: Any, _: ObjectStore) -> None:
         name, descriptor = self._job.model_name, self._job.source
@@ -141,37 +157,47 @@ class Backfill:
         # Uploads wait for a descriptor that is being built: one that cannot be loaded must not come so far.
         spec = load_models(self._settings.models_file).with_descriptor(name, descriptor).descriptor
         await asyncio.to_thread(build_descriptor, spec, self._settings)
-        writer = serve.get_deployment_handle("SimilarityWriter", APPLICATION)
-        await call(writer.drop, 60.0, descriptor)  # what an earlier, abandoned re-index left
+        if not await models_of(engine, descriptor):
+            writer = serve.get_deployment_handle("SimilarityWriter", APPLICATION)
+            await call(writer.drop, 60.0, descriptor)  # what an earlier, abandoned re-index left
         await begin(engine, name, descriptor, actor=f"job {self._job_id}")
 
     async def _list(self, engine: Any, objects: ObjectStore) -> None:
         unit_size = int(self._options["unit_size"])
-        await job_units.begin_listing(engine, self._job_id, self._token)
+        await patiently(lambda: job_units.begin_listing(engine, self._job_id, self._token))
         if self._task.reindex:
             await self._list_images(engine, unit_size)
         else:
             await self._list_corpus(engine, objects, unit_size)
-        await job_units.end_listing(engine, self._job_id, self._token)
+        await patiently(lambda: job_units.end_listing(engine, self._job_id, self._token))
 
     async def _list_images(self, engine: Any, unit_size: int) -> None:
         last: int | None = 0
         while last is not None:
             self._keeper.check()
-            last = await job_units.list_images(
-                engine, self._job_id, self._token, model_name=self._job.model_name, after=last, unit_size=unit_size
+            last = await patiently(
+                lambda after=last: job_units.list_images(  # type: ignore[misc]
+                    engine, self._job_id, self._token, model_name=self._job.model_name, after=after, unit_size=unit_size
+                )
             )
 
     async def _list_corpus(self, engine: Any, objects: ObjectStore, unit_size: int) -> None:
-        found = []
-        async for page in list_corpus(objects, self._job.source):
+        found: list[CorpusObject] = []
+        listed = 0
+
+        async def add(some: list[CorpusObject]) -> int:
+            return await patiently(
+                lambda: job_units.add_listed(engine, self._job_id, self._token, some, unit_size=unit_size, at=listed)
+            )
+
+        async for page in list_corpus(PatientLister(objects), self._job.source):
             self._keeper.check()
             found += page
             whole = len(found) // unit_size * unit_size
-            if whole >= 4096:
-                await job_units.add_listed(engine, self._job_id, self._token, found[:whole], unit_size=unit_size)
+            if whole >= _LISTED_AT_ONCE:
+                listed = await add(found[:whole])
                 found = found[whole:]
-        await job_units.add_listed(engine, self._job_id, self._token, found, unit_size=unit_size)
+        await add(found)
 
     def _reserve(self) -> None:
         total = ray.cluster_resources()
@@ -187,13 +213,13 @@ class Backfill:
         return dataset.map_batches(
             stage, batch_size=1, batch_format="numpy", compute=ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=2),
             fn_constructor_args=(self._task, *arguments), scheduling_strategy="SPREAD",
-            runtime_env={"env_vars": _ONE_THREAD}, **given,
+            runtime_env={"env_vars": _ONE_THREAD}, max_restarts=-1, max_task_retries=_TRIES, **given,
         )  # fmt: skip
 
     def _index(self, numbers: Sequence[int]) -> Dataset | None:
         if not numbers:
             return None
-        held = self._call(lambda engine, _: job_units.units(engine, self._job_id, numbers))
+        held = self._patient(lambda engine, _: job_units.units(engine, self._job_id, numbers))
         work = [UnitWork(one.number, one.image_ids, one.paths, one.etags, one.sizes) for one in held]
         dataset = _dataset(work)
         if self._gpus:
@@ -203,7 +229,7 @@ class Backfill:
             dataset = self._pool(dataset, ReaderAndDescriber, self._cpus)
         return dataset.map_batches(
             Writer, batch_size=_UNITS_A_COMMIT[self._gpus > 0], batch_format="numpy", compute=ActorPoolStrategy(size=1),
-            fn_constructor_args=(self._task,), num_cpus=0,
+            fn_constructor_args=(self._task,), num_cpus=0, max_restarts=-1, max_task_retries=_TRIES,
         )  # fmt: skip
 
     def _match(self, numbers: Sequence[int], versions: dict[str, int]) -> Dataset | None:
@@ -219,15 +245,20 @@ class Backfill:
     async def _take_back(self, engine: Any, objects: ObjectStore) -> None:
         """Undoes what is half done, after a cancellation; what is done stays."""
         index = remote_index()
-        while not self._task.reindex and (units := await bulk.half_done(engine, self._job_id)):
-            await index.add({}, [image_id for unit in units for image_id in unit.image_ids])
-            await asyncio.gather(*(objects.delete(features_key(path)) for unit in units for path in unit.paths))
-            await bulk.take_back(engine, self._job_id, self._token, units)
+        backfill = self._job.kind == jobs.BACKFILL
+        while backfill and (units := await patiently(lambda: bulk.half_done(engine, self._job_id))):
+            ids = [image_id for unit in units for image_id in unit.image_ids]
+            keys = [features_key(path) for unit in units for path in unit.paths]
+            await patiently(lambda ids=ids: index.add({}, ids))  # type: ignore[misc]
+            await asyncio.gather(*(patiently(lambda key=key: objects.delete(key)) for key in keys))  # type: ignore[misc]
+            await patiently(lambda units=units: bulk.take_back(engine, self._job_id, self._token, units))  # type: ignore[misc]
         await self._tidy(engine, objects)
 
-    async def _tidy(self, engine: Any, objects: ObjectStore) -> None:
-        while (page := await objects.page(looks_prefix(self._job_id))).objects:
-            await asyncio.gather(*(objects.delete(one.key) for one in page.objects))
+    async def _tidy(self, _: Any, objects: ObjectStore) -> None:
+        prefix = looks_prefix(self._job_id)
+        while (page := await patiently(lambda: objects.page(prefix))).objects:
+            keys = [one.key for one in page.objects]
+            await asyncio.gather(*(patiently(lambda key=key: objects.delete(key)) for key in keys))  # type: ignore[misc]
 
 
 def _dataset(items: Sequence[Any]) -> Dataset:
@@ -266,38 +297,30 @@ def run(job_id: int, settings: Settings) -> JobStatus:
         Conflict: it cannot be run now.
     """
 
-    registry = load_models(settings.models_file)
-
-    async def taken() -> tuple[Job, UUID, tuple[str, ...]]:
+    async def taken() -> tuple[Job, UUID]:
         engine = create_engine(settings, pool_size=1)
-        end = time.monotonic() + 1.5 * LEASE_S
+        begun = time.monotonic()
         try:
             while True:
                 try:
-                    token = await jobs.take(engine, job_id, lease_s=LEASE_S)
-                    job = await jobs.get(engine, job_id)
-                    if job.model_name not in registry:
-                        raise ConfigurationError(f"{job.model_name} is not among the models of models.yaml any more")
-                    await ensure_live(engine, {name: model.descriptor_name for name, model in registry.items()})
-                    held = (await generations(engine, job.model_name))[job.model_name]
-                    names = [one.descriptor for one in held]
-                    if job.kind == jobs.REINDEX:
-                        names = [job.source]
-                    return job, token, tuple(names)
+                    token = await patiently(lambda: jobs.take(engine, job_id, lease_s=LEASE_S))
+                    return await patiently(lambda: jobs.get(engine, job_id)), token
                 except Conflict:
-                    running = (await jobs.get(engine, job_id)).status in (JobStatus.RUNNING, JobStatus.CANCELLING)
-                    if not running or time.monotonic() > end:
+                    job = await patiently(lambda: jobs.get(engine, job_id))
+                    # Another runner that is well is left alone; one that was told to stop, or has died, is waited for.
+                    most = 1.5 * LEASE_S if job.status == JobStatus.RUNNING else _STOPPING_S
+                    if job.runner is None or time.monotonic() - begun > most:
                         raise
-                await asyncio.sleep(1.0)  # a runner that died holds the job until its lease is over
+                await asyncio.sleep(1.0)
         finally:
             await engine.dispose()
 
-    job, token, descriptors = asyncio.run(taken())
+    job, token = asyncio.run(taken())
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.target_max_block_size = 32 * 2**20
-    return Backfill(settings, job, token, descriptors).run()
+    return Backfill(settings, job, token).run()
 
 
 def main() -> None:

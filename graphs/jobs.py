@@ -1,6 +1,7 @@
 """Bulk jobs for the command line: made, submitted to Ray, followed, controlled. May import all below."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from configs.models import load_models
 from configs.settings import Settings, default_home, load_settings
+from deployments.bulk.patience import is_outage
 from deployments.job_submission import submit
 from graphs.cluster import RayCluster
 from storage import job_units, jobs
@@ -20,7 +22,7 @@ from storage.errors import ConfigurationError, InvalidInput
 from storage.job_tables import Job, JobFailure, JobStatus
 from storage.objects import ObjectStore
 
-_GIVEN_UP_S = 30.0
+_GIVEN_UP_S = 60.0
 ENDED = (JobStatus.DONE, JobStatus.CANCELLED, JobStatus.FAILED, JobStatus.PAUSED)
 
 
@@ -159,15 +161,20 @@ def abandoned(job: Job) -> bool:
 
 
 async def follow(home: Path | None, job_id: int, seen: Callable[[Job], Any], *, pause_s: float = 1.0) -> Job:
-    """Calls ``seen`` every second until the job has ended, rests or was abandoned; returns it then."""
+    """Calls ``seen`` every second until the job has ended, rests, or has nobody who runs it; returns it then."""
     async with opened(home) as (_, engine):
+        alone_since: float | None = None
         while True:
             try:
                 job = await jobs.get(engine, job_id)
-            except OSError:
-                await asyncio.sleep(pause_s)
-                continue
-            seen(job)
-            if job.status in ENDED or abandoned(job):
-                return job
+            except Exception as error:
+                if not is_outage(error):
+                    raise
+            else:
+                seen(job)
+                now = time.monotonic()
+                alone_since = (alone_since or now) if job.runner is None else None
+                alone = alone_since is not None and now - alone_since > _GIVEN_UP_S
+                if job.status in ENDED or abandoned(job) or alone:
+                    return job
             await asyncio.sleep(pause_s)

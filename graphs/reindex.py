@@ -124,11 +124,13 @@ async def compare(home: Path | None, model_name: str | None) -> Comparison:
         return Comparison(held[State.LIVE], other, rows, recall, links)
 
 
-async def switch(home: Path | None, model_name: str | None) -> str:
+async def switch(home: Path | None, model_name: str | None, *, force: bool = False) -> str:
     """Makes the built descriptor live; returns its name.
 
+    Args:
+        force: also where some pictures could not be re-indexed: they are not found by the new descriptor then.
     Raises:
-        Conflict: none is being built, or its job has not ended well.
+        Conflict: none is being built, its job has not ended well, or some pictures failed.
     """
     async with opened(home) as (settings, engine):
         registry = load_models(settings.models_file)
@@ -139,6 +141,11 @@ async def switch(home: Path | None, model_name: str | None) -> str:
             if job is None or job.status != JobStatus.DONE:
                 state = "is missing" if job is None else f"{job.id} is {job.status}"
                 raise Conflict(f"{building} is not complete yet: its job {state}")
+            if job.failed and not force:
+                raise Conflict(
+                    f"{job.failed} pictures could not be re-indexed: see `safeguard jobs show {job.id} --failed`,"
+                    f" `safeguard jobs retry {job.id}`, or switch with `--force`"
+                )
         await generations.switch(engine, name, actor="command line")
         return str(building)
 
@@ -172,6 +179,8 @@ async def drop(home: Path | None, model_name: str | None, *, building: bool) -> 
             await _end_job(home, settings, engine, descriptor, name)
         forget = generations.abandon if building else generations.drop_previous
         dropped = await forget(engine, name, actor="command line")
+        if await generations.models_of(engine, dropped):
+            return dropped  # another model is written with it
         cluster = RayCluster(settings)
         await submit_module(
             cluster.dashboard, f"graphs.reindex drop {dropped}", f"drop {dropped}", token_file=cluster.token_file

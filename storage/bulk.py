@@ -60,7 +60,8 @@ class IndexedUnit:
 
 _BEGIN = text("""
 UPDATE job_unit SET attempt = attempt + 1
-WHERE job_id = :job AND number = ANY(CAST(:numbers AS bigint[])) AND state = 'waiting' RETURNING number, attempt
+WHERE job_id = :job AND number = ANY(CAST(:numbers AS bigint[])) AND state = 'waiting'
+RETURNING number, attempt, replaces
 """)
 
 _INDEXED = text("""
@@ -119,29 +120,45 @@ WHERE id = ANY(CAST(:ids AS bigint[])) AND status = 'PROCESSING' AND lease_token
 """)
 
 
-_REQUEUED = text("""
-UPDATE image SET status = 'UPLOADED', attempt = 1
-WHERE id = ANY(CAST(:ids AS bigint[])) AND status = 'PROCESSING' AND lease_token IS NULL AND created_at < :since
-""")
-
-_DROPPED = text("""
-DELETE FROM image
-WHERE id = ANY(CAST(:ids AS bigint[])) AND status = 'PROCESSING' AND lease_token IS NULL AND created_at >= :since
-""")
+_THERE = text("SELECT id FROM image WHERE id = ANY(CAST(:ids AS bigint[])) FOR KEY SHARE")
+_DROPPED = text("DELETE FROM image WHERE id = ANY(CAST(:ids AS bigint[]))")
 
 
-async def begin(engine: AsyncEngine, job_id: int, token: UUID, numbers: Sequence[int]) -> dict[int, int]:
+@dataclass(frozen=True)
+class Begun:
+    """A unit whose vectors may be written now.
+
+    Args:
+        again: vectors of its pictures may be there: they are replaced.
+        retried: it was begun before, and broken off.
+    """
+
+    again: bool
+    retried: bool
+
+
+async def begin(engine: AsyncEngine, job_id: int, token: UUID, numbers: Sequence[int]) -> dict[int, Begun]:
     """Says that the vectors of some units are about to be written.
 
     Returns:
-        The attempt of each unit that is not stored yet: from the second on, vectors may be there and must be replaced.
+        Those units that are not stored yet, by number.
     Raises:
         StaleClaim: another runner has taken over the job.
     """
     async with engine.begin() as connection:
         await holding(connection, job_id, token)
         rows = await connection.execute(_BEGIN, {"job": job_id, "numbers": list(numbers)})
-        return {row.number: row.attempt for row in rows}
+        return {row.number: Begun(row.replaces or row.attempt > 1, row.attempt > 1) for row in rows}
+
+
+async def without_row(engine: AsyncEngine, image_ids: Sequence[int]) -> list[int]:
+    """Which images there are not."""
+    if not image_ids:
+        return []
+    statement = text("SELECT id FROM image WHERE id = ANY(CAST(:ids AS bigint[]))")
+    async with reading(engine) as connection:
+        there = set((await connection.execute(statement, {"ids": list(image_ids)})).scalars())
+    return [image_id for image_id in image_ids if image_id not in there]
 
 
 async def store_indexed(
@@ -164,14 +181,19 @@ async def store_indexed(
         fresh = set((await connection.execute(_INDEXED, arguments)).scalars())
         images = [image for unit in units if unit.number in fresh for image in unit.images]
         failures = [one for unit in units if unit.number in fresh for one in unit.failures]
+        gone = 0
         if model_name is not None:
             await _store_images(connection, images, model_name)
+        else:
+            there = set((await connection.execute(_THERE, {"ids": [one.image_id for one in failures]})).scalars())
+            gone = len(failures) - len(there)  # deleted while the job ran: no failure
+            failures = [one for one in failures if one.image_id in there]
         await _copy_into(
             connection,
             "job_failure",
             ((job_id, one.image_id, one.path, one.etag, one.size, one.reason) for one in failures),
         )
-        await _count(connection, job_id, indexed=len(images), failed=len(failures))
+        await _count(connection, job_id, indexed=len(images), failed=len(failures), objects=-gone, skipped=gone)
     return len(images)
 
 
@@ -241,16 +263,16 @@ async def half_done(engine: AsyncEngine, job_id: int, *, limit: int = 64) -> lis
 async def take_back(engine: AsyncEngine, job_id: int, token: UUID, units: Sequence[JobUnit]) -> None:
     """Removes the rows of half-done units, whose vectors must have been removed before; the units leave the ledger.
 
-    An image from before the job, whose object had changed, stays and is processed by the pipeline instead.
+    So goes an image from before the job, whose object has changed: what its row says is not there any more, and the next
+    backfill makes it anew.
 
     Raises:
         StaleClaim: another runner has taken over the job.
     """
     ids = [image_id for unit in units for image_id in unit.image_ids]
     async with engine.begin() as connection:
-        job = await holding(connection, job_id, token)
-        for statement in (_REQUEUED, _DROPPED):
-            await connection.execute(statement, {"ids": ids, "since": job.created_at})
+        await holding(connection, job_id, token)
+        await connection.execute(_DROPPED, {"ids": ids})
         numbers = [unit.number for unit in units]
         gone = delete(JobUnit).where(col(JobUnit.job_id) == job_id, col(JobUnit.number).in_(numbers))
         await connection.execute(gone)

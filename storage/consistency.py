@@ -49,7 +49,8 @@ WHERE id > coalesce((SELECT id FROM before), 0) AND action = 'image.delete'
 """)
 _IN_WORK = text("""
 SELECT DISTINCT found.id FROM job_unit JOIN job ON job.id = job_unit.job_id, unnest(image_ids) AS found(id)
-WHERE job_unit.state <> 'done' AND job.status NOT IN ('done', 'cancelled') AND found.id = ANY(CAST(:ids AS bigint[]))
+WHERE job_unit.state <> 'done' AND job_unit.attempt > 0 AND job.status NOT IN ('done', 'cancelled')
+      AND found.id = ANY(CAST(:ids AS bigint[]))
 """)
 _UNFINISHED = text("""
 SELECT id, count(*) OVER () AS count FROM image
@@ -139,7 +140,8 @@ async def unknown_images(engine: AsyncEngine, ids: Sequence[int]) -> list[int]:
     Nor are those among them that an unfinished bulk job is writing: it stores vectors before rows.
     """
     gone = set(ids) - await _names(engine, _PRESENT, ids=list(ids))
-    gone -= await _names(engine, _IN_WORK, ids=list(gone))
+    if gone:
+        gone -= await _names(engine, _IN_WORK, ids=list(gone))
     if not gone:
         return []
     subjects = [f"image/{image_id}" for image_id in gone]

@@ -5,12 +5,14 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Protocol
 
 from storage.errors import InvalidInput, NotFound
-from storage.objects import ListedPage, ObjectStore, StoredObject, bucket_and_key
+from storage.objects import ListedPage, StoredObject, bucket_and_key
 
 _FOLDERS_AT_ONCE = 8
 _PAGES_AHEAD = 4
+_MOST_FOLDERS = 200
 
 
 @dataclass(frozen=True)
@@ -28,10 +30,17 @@ class CorpusObject:
     size: int
 
 
-async def list_corpus(objects: ObjectStore, source: str) -> AsyncGenerator[list[CorpusObject], None]:
+class Lister(Protocol):
+    """An ObjectStore, or what lists in its stead."""
+
+    async def page(self, prefix: str, *, bucket: str | None, token: str | None, delimiter: str) -> ListedPage:
+        """See ``ObjectStore.page``."""
+
+
+async def list_corpus(objects: Lister, source: str) -> AsyncGenerator[list[CorpusObject], None]:
     """Every object whose address begins with ``source``; folders themselves (keys that end in ``/``) are left out.
 
-    The first level below the prefix that has several folders is listed folder by folder, eight at a time.
+    The first level below the prefix that has several folders, up to 200, is listed folder by folder, eight at a time.
 
     Args:
         source: ``s3://bucket/prefix``.
@@ -54,14 +63,14 @@ async def list_corpus(objects: ObjectStore, source: str) -> AsyncGenerator[list[
         raise NotFound(f"there are no objects under {source}")
 
 
-async def check_corpus(objects: ObjectStore, source: str) -> None:
+async def check_corpus(objects: Lister, source: str) -> None:
     """Makes sure that there is something to list under ``source``; raises as ``list_corpus`` does."""
     async with aclosing(list_corpus(objects, source)) as pages:
         async for _ in pages:
             return
 
 
-async def _pages(objects: ObjectStore, bucket: str, prefix: str) -> AsyncGenerator[list[CorpusObject], None]:
+async def _pages(objects: Lister, bucket: str, prefix: str) -> AsyncGenerator[list[CorpusObject], None]:
     ahead: deque[tuple[asyncio.Queue[list[CorpusObject] | Exception | None], asyncio.Task[None]]] = deque()
     try:
         token: str | None = None
@@ -71,6 +80,11 @@ async def _pages(objects: ObjectStore, bucket: str, prefix: str) -> AsyncGenerat
             if token is None and len(page.prefixes) == 1 and not page.objects and page.prefixes[0] != prefix:
                 prefix = page.prefixes[0]
                 continue
+            if len(page.prefixes) > _MOST_FOLDERS:  # a folder for each picture: one by one they cost a call each
+                async with aclosing(_flat(objects, bucket, prefix)) as flat:
+                    async for some in flat:
+                        yield some
+                return
             yield _objects(bucket, page.objects)
             waiting = deque(page.prefixes)
             while waiting or ahead:
@@ -90,24 +104,30 @@ async def _pages(objects: ObjectStore, bucket: str, prefix: str) -> AsyncGenerat
             task.cancel()
 
 
-async def _fill(
-    queue: "asyncio.Queue[list[CorpusObject] | Exception | None]", objects: ObjectStore, bucket: str, prefix: str
-) -> None:
+async def _flat(objects: Lister, bucket: str, prefix: str) -> AsyncGenerator[list[CorpusObject], None]:
     token: str | None = None
+    while True:
+        page = await _page(objects, bucket, prefix, token, "")
+        yield _objects(bucket, page.objects)
+        token = page.next_token
+        if token is None:
+            return
+
+
+async def _fill(
+    queue: "asyncio.Queue[list[CorpusObject] | Exception | None]", objects: Lister, bucket: str, prefix: str
+) -> None:
     try:
-        while True:
-            page = await _page(objects, bucket, prefix, token, "")
-            await queue.put(_objects(bucket, page.objects))
-            token = page.next_token
-            if token is None:
-                break
+        async with aclosing(_flat(objects, bucket, prefix)) as pages:
+            async for some in pages:
+                await queue.put(some)
     except Exception as error:
         await queue.put(error)
     else:
         await queue.put(None)
 
 
-async def _page(objects: ObjectStore, bucket: str, prefix: str, token: str | None, delimiter: str) -> ListedPage:
+async def _page(objects: Lister, bucket: str, prefix: str, token: str | None, delimiter: str) -> ListedPage:
     try:
         return await objects.page(prefix, bucket=bucket, token=token, delimiter=delimiter)
     except NotFound as error:

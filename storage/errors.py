@@ -16,6 +16,9 @@ SafeGuardError
 └── ConfigurationError  an option, model file or folder is wrong (raised at start, never to clients)
 """
 
+from functools import partial
+from typing import Any
+
 
 class SafeGuardError(Exception):
     """Base of all. ``str(error)`` is written for the reader of an API answer: no path, no SQL, no secret."""
@@ -87,7 +90,19 @@ class FencedOut(Unavailable):
 
 
 class Refused(Unavailable):
-    """The object store refuses access with the keys that the settings give."""
+    """The object store refuses what is asked of it with the keys that the settings give.
+
+    Args:
+        detail: for the reader.
+        account: the keys themselves are refused, not one object.
+    """
+
+    def __init__(self, detail: str, *, account: bool = False) -> None:
+        super().__init__(detail)
+        self.account = account
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), account=self.account), (str(self),)
 
 
 class ConfigurationError(SafeGuardError):

@@ -189,17 +189,17 @@ async def sample(engine: AsyncEngine, model_name: str, count: int) -> list[tuple
         return [(row.id, row.s3_path) for row in (await connection.execute(statement)).all()]
 
 
+_SAME_BYTES = text("""
+SELECT asked.sha256, found.id FROM unnest(CAST(:digests AS bytea[])) AS asked(sha256)
+CROSS JOIN LATERAL (SELECT id FROM image WHERE image.sha256 = asked.sha256 AND uploaded_at IS NOT NULL
+                    ORDER BY id DESC LIMIT 1000) AS found
+""")
+
+
 async def same_bytes(engine: AsyncEngine, digests: list[bytes]) -> dict[bytes, list[int]]:
-    """Stored images by the SHA-256 of their file: digest (32 bytes) -> ids, at most 1,000 in all, newest first."""
-    statement = (
-        select(col(Image.sha256), col(Image.id))
-        .where(col(Image.sha256).in_(digests), col(Image.uploaded_at).is_not(None))
-        .order_by(col(Image.id).desc())
-        .limit(1000)
-    )
+    """Stored images by the SHA-256 of their file: digest (32 bytes) -> ids, at most 1,000 of each, newest first."""
     found: dict[bytes, list[int]] = {}
     async with reading(engine) as connection:
-        for digest, image_id in (await connection.execute(statement)).all():
-            if image_id is not None:
-                found.setdefault(digest, []).append(image_id)
-    return found
+        for digest, image_id in (await connection.execute(_SAME_BYTES, {"digests": list(set(digests))})).all():
+            found.setdefault(bytes(digest), []).append(image_id)
+    return {digest: sorted(ids, reverse=True) for digest, ids in found.items()}

@@ -81,7 +81,10 @@ class Job(SQLModel, table=True):
 
 
 class JobUnit(SQLModel, table=True):
-    """A few objects that are worked off together. The arrays have one element for each object."""
+    """A few objects that are worked off together. The arrays have one element for each object.
+
+    When it is done, only ``image_ids`` is kept: 100 million addresses would be a large part of the database.
+    """
 
     __tablename__ = "job_unit"
     __table_args__ = (
@@ -97,10 +100,17 @@ class JobUnit(SQLModel, table=True):
     attempt: int = Field(
         default=0, sa_column_kwargs={"server_default": "0"}, description="times its vectors were begun to be written"
     )
+    replaces: bool = Field(
+        default=False,
+        sa_column_kwargs={"server_default": "false"},
+        description="some of its images exist, so their vectors are replaced",
+    )
     image_ids: list[int] = Field(sa_column=Column(ARRAY(BigInteger), nullable=False))
     paths: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False), description="s3://bucket/key")
     etags: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False))
-    sizes: list[int] = Field(sa_column=Column(ARRAY(BigInteger), nullable=False), description="bytes")
+    sizes: list[int] = Field(
+        sa_column=Column(ARRAY(BigInteger), nullable=False), description="bytes; -1: not known, asked for again"
+    )
 
 
 class JobFailure(SQLModel, table=True):

@@ -6,7 +6,7 @@ Whatever a runner stores goes through ``holding``: a runner that lost its job to
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, insert, select, text, update
+from sqlalchemy import case, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlmodel import col
 
@@ -51,6 +51,32 @@ def per_second(job: Job) -> float:
     return work_done(job) / job.worked_s if job.worked_s else 0.0
 
 
+async def lock_making(connection: AsyncConnection) -> None:
+    """For the rest of a transaction nobody else makes a job or revives one."""
+    await connection.execute(select(func.pg_advisory_xact_lock(_MAKING)))
+
+
+async def refuse_overlap(
+    connection: AsyncConnection, kind: str, source: str, model_name: str, *, but: int | None = None
+) -> None:
+    """Makes sure that no unfinished job works on some of the same objects; the caller holds ``lock_making``.
+
+    Args:
+        but: id of the job itself.
+    Raises:
+        Conflict: one does; the message names it.
+    """
+    same = func.starts_with(col(Job.source), source) | func.starts_with(source, col(Job.source))
+    if kind == REINDEX:
+        same = (col(Job.source) == source) & (col(Job.model_name) == model_name)
+    overlapping = select(col(Job.id), col(Job.source), col(Job.status)).where(
+        col(Job.status).in_(UNFINISHED), col(Job.kind) == kind, same, col(Job.id) != (but or 0)
+    )
+    other = (await connection.execute(overlapping.order_by(col(Job.id)))).first()
+    if other is not None:
+        raise Conflict(f"job {other.id} ({other.status}) already works on {other.source}; resume or cancel that one")
+
+
 async def create(
     engine: AsyncEngine, *, source: str, model_name: str, options: dict[str, Any], created_by: str, kind: str = BACKFILL
 ) -> Job:
@@ -63,17 +89,8 @@ async def create(
         Conflict: an unfinished job works on the same objects, or some of them; the message names it.
     """
     async with engine.begin() as connection:
-        await connection.execute(select(func.pg_advisory_xact_lock(_MAKING)))
-        overlapping = select(col(Job.id), col(Job.source), col(Job.status)).where(
-            col(Job.status).in_(UNFINISHED),
-            col(Job.kind) == kind,
-            func.starts_with(col(Job.source), source) | func.starts_with(source, col(Job.source)),
-        )
-        other = (await connection.execute(overlapping.order_by(col(Job.id)))).first()
-        if other is not None:
-            raise Conflict(
-                f"job {other.id} ({other.status}) already works on {other.source}; resume or cancel that one"
-            )
+        await lock_making(connection)
+        await refuse_overlap(connection, kind, source, model_name)
         made = insert(Job).values(
             kind=kind, source=source, model_name=model_name, options=options, created_by=created_by,
             status=JobStatus.WAITING,
@@ -184,7 +201,9 @@ async def let_go(engine: AsyncEngine, job_id: int, token: UUID, status: JobStatu
     """
     values: dict[str, Any] = {"runner": None, "runner_until": None, "message": message}
     if status is not None:
-        values["status"] = status
+        # A failure must not make a cancellation forgotten that came meanwhile.
+        asked = (col(Job.status) == JobStatus.CANCELLING) & (status == JobStatus.FAILED)
+        values["status"] = case((asked, JobStatus.CANCELLING), else_=status)
         if status in (JobStatus.DONE, JobStatus.CANCELLED, JobStatus.FAILED):
             values["finished_at"] = func.now()
     async with engine.begin() as connection:

@@ -17,7 +17,8 @@ from configs.settings import Settings
 from storage.errors import InvalidInput, NotFound, Refused, Unavailable
 
 _ABSENT = frozenset({"404", "NoSuchKey", "NotFound", "NoSuchBucket"})
-_REFUSED = frozenset({"403", "AccessDenied", "AllAccessDisabled", "InvalidAccessKeyId", "SignatureDoesNotMatch"})
+_ACCOUNT = frozenset({"AllAccessDisabled", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"})
+_PASSING = frozenset({"RequestTimeout", "RequestTimeTooSkewed", "SlowDown", "OperationAborted", "429", "408"})
 _FOREIGN = "s3://"
 
 
@@ -92,10 +93,12 @@ class ObjectStore:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, call)
         except ClientError as error:
-            if error.response.get("Error", {}).get("Code") in _ABSENT:
+            code = str(error.response.get("Error", {}).get("Code"))
+            status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500))
+            if code in _ABSENT:
                 raise NotFound("there is no such object") from error
-            if error.response.get("Error", {}).get("Code") in _REFUSED:
-                raise Refused("the object store refuses access") from error
+            if 400 <= status < 500 and code not in _PASSING:
+                raise Refused(f"the object store refuses access ({code})", account=code in _ACCOUNT) from error
             raise Unavailable("the object store refused the request") from error
         except (BotoCoreError, OSError) as error:
             raise Unavailable("the object store does not answer") from error
@@ -116,9 +119,11 @@ class ObjectStore:
         """
         await self._call("put_object", Bucket=self._bucket, Key=key, Body=data, ContentType=media_type)
 
-    async def get(self, address: str) -> bytes:
+    async def get(self, address: str, *, most: int | None = None) -> bytes:
         """The bytes under a key, or of an object of another bucket.
 
+        Args:
+            most: bytes that are read at most.
         Raises:
             NotFound: there is no such object.
             Refused: the store's keys have no right to read it.
@@ -129,7 +134,7 @@ class ObjectStore:
 
         def read() -> bytes:
             body = self._client.get_object(Bucket=place["Bucket"], Key=place["Key"])["Body"]
-            return bytes(body.read())
+            return bytes(body.read(most))
 
         return bytes(await self._run(read))
 

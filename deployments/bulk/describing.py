@@ -1,20 +1,24 @@
 """Describing: the networks look at prepared pictures, and what was seen is kept in S3. Runs in a pool of Ray Data."""
 
 import asyncio
+import logging
+from collections.abc import Sequence
 
 from deployments.bulk import looks
 from deployments.bulk.background import BackgroundLoop
 from deployments.bulk.patience import patiently
-from deployments.bulk.reading import Reader, ReadUnit
+from deployments.bulk.reading import Reader, ReadPicture, ReadUnit
 from deployments.bulk.work import Batch, BulkTask, DescribedUnit, packed, unpacked
-from deployments.pipeline.look import describe
+from deployments.pipeline.look import Look, describe, prepare
 from deployments.pipeline.networks import LocalNetworks
-from deployments.pipeline.processor import content_scores, found_objects, vector_rows
-from storage.bulk import BulkImage, IndexedUnit
+from deployments.pipeline.processor import canary, content_scores, found_objects, vector_rows
+from deployments.vision.shape import ShapeDescriptor
+from storage.bulk import BulkFailure, BulkImage, IndexedUnit
 from storage.features import features_key
 from storage.objects import ObjectStore
 from storage.vectors import VectorRows
 
+_log = logging.getLogger(__name__)
 _MEDIA_TYPE = "application/octet-stream"
 
 
@@ -30,6 +34,12 @@ class Describer:
         self._task = task
         self._models = task.models(settings)
         self._networks = LocalNetworks(self._models[0], settings)
+        shape = ShapeDescriptor(self._models[0].shape) if self._models[0].shape else None
+        data = canary()
+        plain = prepare(
+            data, self._models[0], shape, max_pixels=settings.max_pixels, long_side=settings.decode_long_side
+        )
+        self._plain = ReadPicture(0, "", "", len(data), plain)
         self._objects = ObjectStore(settings)
         self._loop = BackgroundLoop()
 
@@ -42,21 +52,16 @@ class Describer:
         return self._loop.run(self._describe(unit))
 
     async def _describe(self, unit: ReadUnit) -> DescribedUnit:
-        model, *others = self._models
-        seen = await describe(
-            self._networks,
-            model,
-            [picture.prepared for picture in unit.pictures],
-            others=[other.descriptor for other in others],
-        )
-        found = [(picture.image_id, look) for picture, look in zip(unit.pictures, seen, strict=True)]
+        model = self._models[0]
+        seen, failures = await self._seen(unit.pictures)
+        found = [(picture.image_id, look) for picture, look in seen]
         kept = [self._keep(self._task.looks_key(unit.number), looks.to_bytes(found))]
-        for picture, look in zip(unit.pictures, seen, strict=True):
+        for picture, look in seen:
             if look.details is not None and not self._task.reindex:
                 kept.append(self._keep(features_key(picture.path), look.details.to_bytes()))
         await asyncio.gather(*kept)
         images = []
-        for picture, look in zip(unit.pictures, seen, strict=True):
+        for picture, look in seen:
             width, height = picture.prepared.size
             images.append(
                 BulkImage(
@@ -69,8 +74,31 @@ class Describer:
             rows |= vector_rows(one, found)
         if self._task.reindex:
             rows = {name: some for name, some in rows.items() if name in self._task.descriptors}
-        ids = [picture.image_id for picture in unit.pictures] + [one.image_id for one in unit.failures]
-        return DescribedUnit(IndexedUnit(unit.number, images, unit.failures), rows, ids)
+        return DescribedUnit(IndexedUnit(unit.number, images, [*unit.failures, *failures]), rows)
+
+    async def _seen(self, pictures: Sequence[ReadPicture]) -> tuple[list[tuple[ReadPicture, Look]], list[BulkFailure]]:
+        """What the networks see, all at once; where they raise, picture by picture.
+
+        A picture at which they raise is its own failure, unless they raise at a plain one too.
+        """
+        try:
+            return list(zip(pictures, await self._looks(pictures), strict=True)), []
+        except Exception as error:
+            _log.warning("a unit is described picture by picture: %s", error)
+        seen, failures = [], []
+        for picture in pictures:
+            try:
+                seen += list(zip([picture], await self._looks([picture]), strict=True))
+            except Exception as error:
+                await self._looks([self._plain])
+                reason = f"the picture could not be processed ({type(error).__name__})"
+                failures.append(BulkFailure(picture.image_id, picture.path, picture.etag, picture.size_bytes, reason))
+        return seen, failures
+
+    async def _looks(self, pictures: Sequence[ReadPicture]) -> list[Look]:
+        model, *others = self._models
+        prepared = [picture.prepared for picture in pictures]
+        return await describe(self._networks, model, prepared, others=[other.descriptor for other in others])
 
     async def _keep(self, key: str, data: bytes) -> None:
         await patiently(lambda: self._objects.put(key, data, _MEDIA_TYPE))

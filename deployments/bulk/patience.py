@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import asyncpg
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from storage.errors import Refused, Unavailable
+from storage.objects import ListedPage, ObjectStore
 
 _log = logging.getLogger(__name__)
 OUTAGE_S = 300.0
@@ -24,9 +25,22 @@ T = TypeVar("T")
 
 def is_outage(error: Exception) -> bool:
     """Whether a part of the platform is down, rather than something wrong with what was asked."""
+    if isinstance(error, RayTaskError) and isinstance(error.cause, Exception):
+        return is_outage(error.cause)
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
     return isinstance(error, _DOWN) and not isinstance(error, Refused)
+
+
+class PatientLister:
+    """Lists as ``ObjectStore.page`` does, and waits for an outage in the middle of a long listing."""
+
+    def __init__(self, objects: ObjectStore) -> None:
+        self._objects = objects
+
+    async def page(self, prefix: str, *, bucket: str | None, token: str | None, delimiter: str) -> ListedPage:
+        """See ``ObjectStore.page``."""
+        return await patiently(lambda: self._objects.page(prefix, bucket=bucket, token=token, delimiter=delimiter))
 
 
 async def patiently(call: Callable[[], Awaitable[T]], *, limit_s: float = OUTAGE_S) -> T:

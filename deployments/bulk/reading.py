@@ -1,6 +1,7 @@
 """Reading: objects of a corpus are fetched, checked, decoded and made ready for the networks. Runs in a pool of Ray Data."""
 
 import asyncio
+import dataclasses
 import time
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from deployments.pipeline.look import Prepared, prepare
 from deployments.vision.onnx_networks import limit_opencv_threads
 from deployments.vision.shape import ShapeDescriptor
 from storage.bulk import BulkFailure
-from storage.errors import NotFound, Refused, SafeGuardError, TooLarge, UnsupportedImage
+from storage.errors import NotFound, Refused, TooLarge, UnsupportedImage
 from storage.objects import ObjectStore
 
 
@@ -62,27 +63,33 @@ class Reader:
         wanted = [BulkFailure(image_id, path, etag, size, "") for image_id, path, etag, size in places]
         fetched = await asyncio.gather(*(self._fetch(one) for one in wanted))
         pictures, failures = [], []
-        for one, data in zip(wanted, fetched, strict=True):
-            result = self._prepare(one, data) if isinstance(data, bytes) else data
+        for one, data in fetched:
+            result = await asyncio.to_thread(self._prepare, one, data) if isinstance(data, bytes) else data
             if isinstance(result, str):
-                failures.append(BulkFailure(one.image_id, one.path, one.etag, one.size, result))
+                failures.append(dataclasses.replace(one, reason=result))
             else:
                 pictures.append(result)
         return ReadUnit(unit.number, pictures, failures)
 
-    async def _fetch(self, wanted: BulkFailure) -> bytes | str:
-        """The object, or why there is none."""
-        if wanted.size == 0:
-            return "the object is empty"
-        if wanted.size > self._settings.max_upload_bytes:
-            return f"{wanted.size} bytes are over the limit of {self._settings.max_upload_bytes}"
-        await self._turn()
+    async def _fetch(self, wanted: BulkFailure) -> tuple[BulkFailure, bytes | str]:
+        """The object with what is known of it, or why it cannot be had."""
+        most = self._settings.max_upload_bytes
         try:
-            return await patiently(lambda: self._objects.get(wanted.path))
+            if wanted.size < 0:
+                found = await patiently(lambda: self._objects.head(wanted.path))
+                wanted = dataclasses.replace(wanted, size=found.size, etag=found.etag)
+            if wanted.size == 0:
+                return wanted, "the object is empty"
+            if wanted.size > most:
+                return wanted, f"{wanted.size} bytes are over the limit of {most}"
+            await self._turn()
+            return wanted, await patiently(lambda: self._objects.get(wanted.path, most=most + 1))
         except NotFound:
-            return "the object vanished between listing and reading"
-        except Refused:
-            return "no right to read the object"
+            return wanted, "the object vanished between listing and reading"
+        except Refused as error:
+            if error.account:
+                raise
+            return wanted, f"no right to read the object: {error}"
 
     async def _turn(self) -> None:
         if self._pause_s:
@@ -94,12 +101,12 @@ class Reader:
         settings = self._settings
         try:
             if len(data) > settings.max_upload_bytes:
-                raise TooLarge(f"{len(data)} bytes are over the limit of {settings.max_upload_bytes}")
+                raise TooLarge(f"the object has grown over the limit of {settings.max_upload_bytes} bytes")
             prepared = prepare(
                 data, self._model, self._shape, max_pixels=settings.max_pixels, long_side=settings.decode_long_side
             )
         except (UnsupportedImage, TooLarge) as error:
             return str(error)
-        except (SafeGuardError, ValueError, ArithmeticError, MemoryError) as error:
+        except Exception as error:  # OpenCV's and NumPy's own, too: one picture must not end a job
             return f"the picture could not be processed ({type(error).__name__})"
         return ReadPicture(wanted.image_id, wanted.path, wanted.etag, len(data), prepared)

@@ -75,7 +75,6 @@ class DescribedUnit:
 
     outcome: IndexedUnit
     vectors: dict[str, VectorRows]
-    image_ids: list[int]
 
 
 def packed(items: list[Any]) -> Batch:

@@ -50,23 +50,36 @@ class Writer:
         """
         task = self._task
         numbers = [unit.outcome.number for unit in units]
-        attempts = await patiently(lambda: bulk.begin(self._engine, task.job_id, task.token, numbers))
-        fresh = [unit for unit in units if unit.outcome.number in attempts]
-        replaced = [one for unit in fresh if attempts[unit.outcome.number] > 1 for one in unit.image_ids]
+        begun = await patiently(lambda: bulk.begin(self._engine, task.job_id, task.token, numbers))
+        fresh = [unit for unit in units if unit.outcome.number in begun]
         rows = _together([unit.vectors for unit in fresh if unit.vectors])
-        if not fresh:
-            return
-        again = False
+        replaced = [one.image_id for unit in fresh if begun[unit.outcome.number].again for one in unit.outcome.images]
+        everything = [one.image_id for unit in fresh for one in unit.outcome.images]
+        tried = False
 
         async def add() -> None:
-            nonlocal again
-            ids = [one for unit in fresh for one in unit.image_ids] if again else replaced
-            again = True  # a commit that failed may have been stored
+            nonlocal tried
+            ids = everything if tried else replaced
+            tried = True  # a commit that failed may have been stored
             await self._index.add(rows, ids)
 
-        await patiently(add)
+        if rows:
+            await patiently(add)
+        await self._forget([unit for unit in fresh if begun[unit.outcome.number].retried])
         outcomes, model_name = [unit.outcome for unit in fresh], None if task.reindex else task.model_name
-        await patiently(lambda: bulk.store_indexed(self._engine, task.job_id, task.token, model_name, outcomes))
+        if outcomes:
+            await patiently(lambda: bulk.store_indexed(self._engine, task.job_id, task.token, model_name, outcomes))
+        if task.reindex:
+            await self._remove(await patiently(lambda: bulk.without_row(self._engine, everything)))
+
+    async def _forget(self, units: Sequence[DescribedUnit]) -> None:
+        """Vectors that an earlier try wrote for objects which are no pictures any more, and never became images."""
+        failed = [one.image_id for unit in units for one in unit.outcome.failures]
+        await self._remove(await patiently(lambda: bulk.without_row(self._engine, failed)))
+
+    async def _remove(self, image_ids: list[int]) -> None:
+        if image_ids:
+            await patiently(lambda: self._index.add({}, image_ids))
 
 
 def _together(units: Sequence[dict[str, VectorRows]]) -> dict[str, VectorRows]:

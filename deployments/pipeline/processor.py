@@ -33,7 +33,8 @@ _DOWN = (Unavailable, OSError, TimeoutError)
 """Says by itself that a part of the platform, not a picture, is at fault."""
 
 
-def _canary() -> bytes:
+def canary() -> bytes:
+    """A plain picture that every network takes, as a file."""
     buffer = io.BytesIO()
     pixels = np.random.default_rng(7).integers(0, 256, (64, 64, 3), np.uint8)
     PIL.Image.fromarray(pixels).save(buffer, "PNG")
@@ -119,7 +120,7 @@ class Processor:
         """Whether networks, index and database take a plain picture now."""
         try:
             models = await self.generations.of(model_name)
-            (found,) = await self.look(models[0], [_canary()], others=models[1:])
+            (found,) = await self.look(models[0], [canary()], others=models[1:])
             if not isinstance(found, Look):
                 return False
             await self.index.search([candidates_query(one, found, exclude=None, k=1) for one in models], None)

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from storage import bulk, generations, job_units, jobs
-from storage.bulk import BulkFailure, BulkImage, IndexedUnit
+from storage.bulk import Begun, BulkFailure, BulkImage, IndexedUnit
 from storage.claims import FoundObject, Link
 from storage.consistency import unknown_images
 from storage.corpus import CorpusObject
@@ -163,11 +163,13 @@ async def test_a_unit_ends_as_images_with_all_that_was_seen(engine: AsyncEngine)
 
 async def test_what_is_stored_is_not_stored_twice(engine: AsyncEngine) -> None:
     job_id, token = await listed(engine, corpus(4))
-    assert await bulk.begin(engine, job_id, token, [0]) == {0: 1}
-    assert await bulk.begin(engine, job_id, token, [0]) == {0: 2}, "the vectors of a second try replace the first's"
+    assert await bulk.begin(engine, job_id, token, [0]) == {0: Begun(again=False, retried=False)}
+    assert await bulk.begin(engine, job_id, token, [0]) == {0: Begun(again=True, retried=True)}
     ids = await index(engine, job_id, token, 0, broken=1)
-    again = await index(engine, job_id, token, 0, broken=1)
-    assert ids == again
+    await index(engine, job_id, token, 0, broken=2)
+    present = "SELECT count(*) FROM image WHERE id = ANY(:ids)"
+    (unit,) = await job_units.units(engine, job_id, [0])
+    assert await one(engine, present, ids=unit.image_ids) == 3, "what was stored first stays"
     assert await bulk.begin(engine, job_id, token, [0]) == {}
     for _ in range(2):
         await bulk.store_links(engine, job_id, token, 0, ids, [], descriptors=())
@@ -190,7 +192,7 @@ async def test_unchanged_objects_are_skipped_and_changed_ones_replaced(engine: A
     assert (job.objects, job.skipped) == (2, 3)
     (unit,) = await job_units.units(engine, second, [0])
     assert unit.image_ids[0] == ids[3] and unit.image_ids[1] not in ids
-    assert await bulk.begin(engine, second, token, [0]) == {0: 2}, "its vectors are there already"
+    assert await bulk.begin(engine, second, token, [0]) == {0: Begun(again=True, retried=False)}, "vectors are there"
     await index(engine, second, token, 0)
     assert await one(engine, "SELECT etag FROM image WHERE id = :id", id=ids[3]) == "changed"
     assert await one(engine, "SELECT count(*) FROM detection WHERE image_id = :id", id=ids[3]) == 1
@@ -254,6 +256,65 @@ async def test_failures_are_tried_again_on_request(engine: AsyncEngine) -> None:
     assert await job_units.failures(engine, job_id) == []
 
 
+async def test_a_retry_keeps_to_what_another_job_made_of_the_object_meanwhile(engine: AsyncEngine) -> None:
+    found = corpus(4)
+    first, token = await listed(engine, found)
+    ids = await index(engine, first, token, 0, broken=2)
+    await bulk.store_links(engine, first, token, 0, ids, [], descriptors=())
+    await jobs.let_go(engine, first, token, JobStatus.DONE, None)
+    second, token = await listed(engine, found)
+    (image_id, _) = await index(engine, second, token, 0)
+    with pytest.raises(Conflict, match=f"job {second} "):
+        source = (await jobs.get(engine, second)).source
+        async with engine.begin() as connection:
+            await connection.execute(text("UPDATE job SET source = :s WHERE id = :id"), {"s": source, "id": first})
+        await job_units.retry(engine, first, unit_size=4)
+    assert len(await job_units.failures(engine, first)) == 2, "nothing was lost"
+    await jobs.let_go(engine, second, token, JobStatus.DONE, None)
+    assert await job_units.retry(engine, first, unit_size=4) == 2
+    (unit,) = await job_units.units(engine, first, [1])
+    assert unit.image_ids[0] == image_id and unit.replaces, "the image that exists now, not the id of then"
+    assert unit.sizes == [-1, -1], "size and ETag are asked for again"
+
+
+async def test_a_cancellation_is_not_forgotten_by_a_failure(engine: AsyncEngine) -> None:
+    job_id, token = await listed(engine, corpus(4))
+    await jobs.control(engine, job_id, JobStatus.CANCELLING)
+    await jobs.let_go(engine, job_id, token, JobStatus.FAILED, "something broke")
+    assert (await jobs.get(engine, job_id)).status == JobStatus.CANCELLING
+
+
+async def test_listing_calls_may_be_repeated(engine: AsyncEngine) -> None:
+    job_id = await make(engine)
+    token = await jobs.take(engine, job_id, lease_s=30)
+    found = corpus(6)
+    for _ in range(2):
+        assert await job_units.add_listed(engine, job_id, token, found[:4], unit_size=4, at=0) == 4
+    assert await job_units.add_listed(engine, job_id, token, found[4:], unit_size=4, at=4) == 6
+    assert (await jobs.get(engine, job_id)).objects == 6
+
+
+async def test_what_was_deleted_is_no_failure_of_a_reindex(engine: AsyncEngine) -> None:
+    job_id, token = await listed(engine, corpus(3))
+    done = await index(engine, job_id, token, 0)
+    await bulk.store_links(engine, job_id, token, 0, done, [], descriptors=())
+    again = await jobs.create(
+        engine, source="gone@1", model_name=MODEL, options={}, created_by="test", kind=jobs.REINDEX
+    )
+    assert again.id is not None
+    token = await jobs.take(engine, again.id, lease_s=30)
+    await job_units.list_images(engine, again.id, token, model_name=MODEL, after=0, unit_size=4)
+    async with engine.begin() as connection:
+        await connection.execute(text("DELETE FROM image WHERE id = :id"), {"id": done[0]})
+    (unit,) = await job_units.units(engine, again.id, [0])
+    assert await bulk.begin(engine, again.id, token, [0]) == {0: Begun(again=True, retried=False)}
+    failures = [BulkFailure(i, p, "", 1, "vanished") for i, p in zip(done, unit.paths, strict=True)]
+    await bulk.store_indexed(engine, again.id, token, None, [IndexedUnit(0, [], failures)])
+    job = await jobs.get(engine, again.id)
+    assert (job.objects, job.failed, job.skipped) == (2, 2, 1)
+    assert await bulk.without_row(engine, done) == [done[0]]
+
+
 async def test_taking_back_leaves_what_is_done_and_what_was_there_before(engine: AsyncEngine) -> None:
     found = corpus(12)
     job_id, token = await listed(engine, found)
@@ -261,7 +322,10 @@ async def test_taking_back_leaves_what_is_done_and_what_was_there_before(engine:
     await bulk.store_links(engine, job_id, token, 0, done, [], descriptors=())
     await jobs.let_go(engine, job_id, token, JobStatus.DONE, None)
 
-    second, token = await listed(engine, [CorpusObject(found[0].path, "changed", 1), *found[4:9]])
+    second, token = await listed(engine, [CorpusObject(found[0].path, "changed", 1), *found[4:12]])
+    assert await bulk.half_done(engine, second) == [], "nothing was written yet, not even of the changed object"
+    await bulk.take_back(engine, second, token, [])
+    assert await one(engine, "SELECT status FROM image WHERE id = :id", id=done[0]) == "PROCESSED"
     indexed = await index(engine, second, token, 0)
     assert indexed[0] == done[0]
     await bulk.begin(engine, second, token, [1])
@@ -269,9 +333,10 @@ async def test_taking_back_leaves_what_is_done_and_what_was_there_before(engine:
     assert [unit.number for unit in units] == [0, 1]
     await bulk.take_back(engine, second, token, units)
     assert await bulk.half_done(engine, second) == []
-    assert await one(engine, "SELECT status FROM image WHERE id = :id", id=done[0]) == "UPLOADED"
-    assert await one(engine, "SELECT count(*) FROM image WHERE id = ANY(:ids)", ids=indexed[1:]) == 0
-    assert await one(engine, "SELECT count(*) FROM image WHERE id = ANY(:ids)", ids=done) == 4
+    assert await one(engine, "SELECT count(*) FROM image WHERE id = ANY(:ids)", ids=indexed) == 0
+    assert await one(engine, "SELECT count(*) FROM image WHERE id = ANY(:ids)", ids=done) == 3
+    assert await one(engine, "SELECT count(*) FROM detection WHERE image_id = ANY(:ids)", ids=indexed) == 0
+    assert await job_units.first_left(engine, second) == 2
 
 
 async def test_a_job_without_objects_left(engine: AsyncEngine) -> None:

@@ -50,6 +50,7 @@ def upgrade() -> None:
         sa.Column("number", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("state", sa.Text(), server_default="waiting", nullable=False),
         sa.Column("attempt", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("replaces", sa.Boolean(), server_default="false", nullable=False),
         sa.Column("image_ids", postgresql.ARRAY(sa.BigInteger()), nullable=False),
         sa.Column("paths", postgresql.ARRAY(sa.Text()), nullable=False),
         sa.Column("etags", postgresql.ARRAY(sa.Text()), nullable=False),

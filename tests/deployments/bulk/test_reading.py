@@ -93,7 +93,55 @@ async def test_a_unit_of_broken_objects_only(task: BulkTask, corpus: ObjectStore
     assert found.pictures == [] and len(found.failures) == 2
     described = Describer(task).describe(found)
     assert described.outcome.images == [] and described.vectors == {}
-    assert described.image_ids == work.image_ids
+    assert [one.image_id for one in described.outcome.failures] == work.image_ids
+
+
+async def test_size_and_etag_are_asked_for_again_where_they_are_not_known(task: BulkTask, corpus: ObjectStore) -> None:
+    work = await unit(corpus, {"a.jpg": GOOD["a.jpg"], "empty.jpg": b"", "gone.jpg": b"x"})
+    await corpus.delete("x/gone.jpg")
+    found = await Reader(task).read(dataclasses.replace(work, sizes=[-1, -1, -1], etags=["", "", ""]))
+    assert len(found.pictures[0].etag) == 32
+    assert [one.reason for one in found.failures] == [
+        "the object is empty", "the object vanished between listing and reading",
+    ]  # fmt: skip
+
+
+async def test_a_picture_at_which_a_network_raises_is_its_own_failure(task: BulkTask, corpus: ObjectStore) -> None:
+    work = await unit(corpus, GOOD)
+    read, describer = await Reader(task).read(work), Describer(task)
+    inner = describer._networks.embed
+    poison = read.pictures[1].prepared.pixels.shape
+
+    async def embed(descriptor, frames):
+        if len(frames) and broken:
+            raise RuntimeError("no")
+        return await inner(descriptor, frames)
+
+    looks_at = describer._looks
+
+    async def watched(pictures):
+        nonlocal broken
+        broken = any(one.prepared.pixels.shape == poison for one in pictures)
+        return await looks_at(pictures)
+
+    broken = False
+    describer._networks.embed = embed
+    describer._looks = watched
+    described = describer.describe(read)
+    assert [one.path for one in described.outcome.images] == work.paths[:1]
+    assert [one.path for one in described.outcome.failures] == work.paths[1:]
+    assert "RuntimeError" in described.outcome.failures[0].reason
+
+
+async def test_networks_that_are_broken_for_all_end_the_job(task: BulkTask, corpus: ObjectStore) -> None:
+    read, describer = await Reader(task).read(await unit(corpus, GOOD)), Describer(task)
+
+    async def embed(descriptor, frames):
+        raise RuntimeError("all of it")
+
+    describer._networks.embed = embed
+    with pytest.raises(RuntimeError, match="all of it"):
+        describer.describe(read)
 
 
 async def test_reading_keeps_to_its_rate(task: BulkTask, corpus: ObjectStore) -> None:
