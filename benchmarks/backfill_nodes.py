@@ -21,6 +21,7 @@ from rich.console import Console
 
 from benchmarks.backfill_faults import SOURCE, corpus, follow, installation, put_corpus
 from configs.settings import Settings
+from deployments.job_submission import ask_dashboard
 from graphs.check import check
 from graphs.cluster import RayCluster
 from graphs.jobs import show, start
@@ -33,12 +34,19 @@ class Node:
     """One further Ray node of an installation, in a session of its own so that all of it can be killed at once."""
 
     def __init__(self, settings: Settings, number: int, console: Console) -> None:
-        gcs = Ports(settings.home).get("ray_gcs")
+        ports = Ports(settings.home)
+        given = [
+            f"--{option}={ports.take(f'node_{number}_{option}')}"
+            for option in (
+                "dashboard-agent-listen-port", "dashboard-agent-grpc-port", "runtime-env-agent-port",
+                "metrics-export-port", "node-manager-port", "object-manager-port",
+            )
+        ]  # fmt: skip
         command = [
-            sys.executable, "-m", "ray.scripts.scripts", "start", f"--address=127.0.0.1:{gcs}", "--block",
+            sys.executable, "-m", "ray.scripts.scripts", "start", f"--address=127.0.0.1:{ports.get('ray_gcs')}", "--block",
             "--node-ip-address=127.0.0.1", "--disable-usage-stats", "--num-cpus=0", '--resources={"bulk": 2}',
             f"--node-name=node-{number}", f"--object-store-memory={100 * 2**20}", "--min-worker-port=0",
-            "--max-worker-port=0", "--dashboard-agent-listen-port=0", "--metrics-export-port=0",
+            "--max-worker-port=0", *given,
         ]  # fmt: skip
         log = (settings.home / f"node-{number}.log").open("wb")
         environment = os.environ | RayCluster(settings).environment()
@@ -70,6 +78,23 @@ class Node:
         return len(everything)
 
 
+def wait_for_nodes(settings: Settings, count: int, limit_s: float = 120.0) -> None:
+    """Returns when the cluster has so many nodes.
+
+    Raises:
+        TimeoutError: it has not; the nodes' logs lie in the home.
+    """
+    cluster = RayCluster(settings)
+    end = time.monotonic() + limit_s
+    while time.monotonic() < end:
+        content = ask_dashboard(cluster.dashboard, cluster.token_file, "GET", "/nodes?view=summary")
+        alive = [one for one in content["data"]["summary"] if one.get("raylet", {}).get("state") == "ALIVE"]
+        if len(alive) >= count:
+            return
+        time.sleep(1)
+    raise TimeoutError(f"the cluster has {len(alive)} nodes of {count} after {limit_s:.0f} s")
+
+
 def _stage(process: psutil.Process) -> str | None:
     try:
         title = " ".join(process.cmdline())
@@ -90,7 +115,7 @@ def main() -> None:
         running = up(home, say=lambda _: None)
         asyncio.run(put_corpus(running.settings, data))
         nodes = [Node(running.settings, number, console) for number in (1, 2)]
-        time.sleep(10)
+        wait_for_nodes(running.settings, 1 + len(nodes))
         job = asyncio.run(
             start(home, SOURCE, model_name=None, cpus=5, gpus=0, reads_per_s=None, niceness=0, segment_units=1024)
         )
