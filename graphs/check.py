@@ -65,6 +65,7 @@ class Check:
         self._sizes = sizes or Sizes()
         self._say = say
         self._report = Report(repair)
+        self._unreachable, self._unreachable_examples = 0, list[str]()
 
     async def run(self) -> Report:
         """Looks at everything once.
@@ -96,6 +97,7 @@ class Check:
         for note, counted in ((Note.UNFINISHED_UPLOADS, unfinished_uploads), (Note.EXPIRED_LEASES, expired_leases)):
             count, ids = await counted(self._engine, older_s=self._settings.stale_upload_s, most=_MOST_EXAMPLES)
             self._report.note(note, count, [f"image {number}" for number in ids])
+        self._report.note(Note.UNREACHABLE, self._unreachable, self._unreachable_examples)
         self._report.seconds = time.monotonic() - began
         return self._report
 
@@ -158,6 +160,13 @@ class Check:
             await self._objects.head(address)
         except NotFound:
             return True
+        except Unavailable:
+            if not is_foreign(address):
+                raise
+            # One corpus that cannot be asked must not end the check of everything else.
+            self._unreachable += 1
+            if len(self._unreachable_examples) < _MOST_EXAMPLES:
+                self._unreachable_examples.append(address)
         return False
 
     async def _judge_picture(self, suspect: ImageRow) -> None:

@@ -47,11 +47,13 @@ class Note(StrEnum):
     UNUSED_TABLES = "unused_tables"
     UNFINISHED_UPLOADS = "unfinished_uploads"
     EXPIRED_LEASES = "expired_leases"
+    UNREACHABLE = "unreachable"
 
 
 NOTES = {
     Note.UNUSED_TABLES: "vector tables that no model uses",
     Note.UNFINISHED_UPLOADS: "uploads without an object: swept away by the running service",
+    Note.UNREACHABLE: "pictures of corpora whose bucket is missing, refuses or does not answer: not judged",
     Note.EXPIRED_LEASES: "claims long over: taken back when the queue is next asked for work",
 }
 

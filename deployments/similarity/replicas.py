@@ -24,14 +24,13 @@ def spaces_of_model(model: ModelSpec) -> list[VectorSpace]:
 
 def spaces_of_models(models: Iterable[ModelSpec]) -> list[VectorSpace]:
     """Those of several models, each once."""
-    used = {space.name: space for model in models for space in spaces_of_model(model)}
-    used.pop(PDQ_SPACE.name, None)
-    return [PDQ_SPACE, *(used[name] for name in sorted(used))]
+    return list({space.name: space for model in models for space in spaces_of_model(model)}.values())
 
 
 def spaces_of(registry: ModelRegistry) -> list[VectorSpace]:
-    """The vector tables that the models of a registry use."""
-    return spaces_of_models(registry.values())
+    """The vector tables that the models of a registry use: that of PDQ, then by name."""
+    used = [space for space in spaces_of_models(registry.values()) if space != PDQ_SPACE]
+    return [PDQ_SPACE, *sorted(used, key=lambda space: space.name)]
 
 
 def known_spaces(registry: ModelRegistry) -> list[VectorSpace]:

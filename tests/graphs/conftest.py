@@ -1,5 +1,5 @@
 """The pipeline in this process, for what works on a whole installation."""
 
-from tests.deployments.pipeline.conftest import model, networks, processor, put, shipped
+from tests.deployments.pipeline.conftest import model, networks, other, processor, put, shipped
 
-__all__ = ["model", "networks", "processor", "put", "shipped"]
+__all__ = ["model", "networks", "other", "processor", "put", "shipped"]

@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -132,6 +133,14 @@ async def test_a_consistent_corpus_gives_nothing(world: World, tmp_path: Path) -
     assert await world.found() == {}, "what is not ours cannot be deleted through the store"
     world.objects._client.delete_object(Bucket=theirs, Key="shelf/1.jpg")
     assert await world.found() == {Kind.MISSING_OBJECT: 1}
+
+
+async def test_a_corpus_that_is_gone_does_not_end_the_check(world: World) -> None:
+    path = f"s3://no-such-{uuid4().hex[:10]}/a.jpg"
+    await world.execute(f"UPDATE image SET s3_path = '{path}' WHERE id = {world.ids[0]}")
+    report = await world.check(repair=True)
+    assert Kind.MISSING_OBJECT not in report.found, "an image is not made FAILED for a bucket that cannot be asked"
+    assert report.notes[Note.UNREACHABLE].count == 1
 
 
 async def test_the_tables_asked_for_are_those_that_processing_fills(world: World) -> None:
@@ -380,7 +389,8 @@ async def test_vectors_are_judged_by_a_second_look(world: World) -> None:
         await (await world.table(space)).delete([first])
         report = Report(repair=False)
         connection = await connect(world.settings)
-        one = Late(world.engine, connection, [], world.processor.registry, Sizes(), report, lambda _: None)
+        models = {world.model.name: [world.model]}
+        one = Late(world.engine, connection, [], models, models, Sizes(), report, lambda _: None)
         for name, event in events.items():
             setattr(one, name, event)
         await one.check(window, None)
