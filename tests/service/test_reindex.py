@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,13 @@ class Searching:
                     self.answers.append(descriptors_of(client.search("q.jpg", query)))
                 except Exception as error:
                     self.failures.append(error)
+
+    def wait_for(self, descriptor: str, limit_s: float = 30.0) -> None:
+        """Until an answer that begins from now on comes from a descriptor."""
+        seen, end = len(self.answers) + 1, time.monotonic() + limit_s
+        while not any(descriptor in one for one in self.answers[seen:]):
+            assert time.monotonic() < end, f"no answer by {descriptor}"
+            time.sleep(0.1)
 
     def close(self) -> None:
         self._end.set()
@@ -96,9 +104,11 @@ def test_building_switching_going_back(service: Running, client: Client, searchi
         build(home)
 
     assert asyncio.run(reindex.switch(home, None)) == OTHER
+    searching.wait_for(OTHER)
     after = shown(client, first)
     assert {later, *copies} <= set(after) and set(after.values()) == {OTHER}
     assert asyncio.run(reindex.rollback(home, None)) == OWN
+    searching.wait_for(OWN)
     assert set(shown(client, first).values()) == {OWN}
     assert later in shown(client, first), "uploads are written with both"
     last = client.upload("meme.jpg", edited("chelsea.png", "meme", seed=9))
