@@ -9,7 +9,7 @@ import numpy as np
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from configs.models import ModelSpec
-from deployments.similarity.replicas import spaces_of_models
+from deployments.similarity.replicas import spaces_of_model, spaces_of_models
 from deployments.similarity.writer import remove_beside
 from graphs.check_report import Kind, Report
 from storage.consistency import Ids, IdSet, ImageRow, Presence, presence, rows_of, unknown_images
@@ -84,7 +84,10 @@ class VectorCheck:
         self._engine, self._connection, self._sizes = engine, connection, sizes
         self._report, self._say = report, say
         self._spaces = spaces_of_models(spec for specs in written.values() for spec in specs)
-        self._wanted = {name: spaces_of_models(specs) for name, specs in whole.items()}
+        self._wanted = {
+            name: list(dict.fromkeys(space for spec in specs for space in spaces_of_model(spec)))
+            for name, specs in whole.items()
+        }
         self._others = {space.name: _other_versions(space, tables) for space in self._spaces}
         self._strangers = IdSet()
 

@@ -23,14 +23,14 @@ def spaces_of_model(model: ModelSpec) -> list[VectorSpace]:
 
 
 def spaces_of_models(models: Iterable[ModelSpec]) -> list[VectorSpace]:
-    """Those of several models, each once."""
-    return list({space.name: space for model in models for space in spaces_of_model(model)}.values())
+    """Those of several models, each once: that of PDQ, then by name."""
+    used = {space for model in models for space in spaces_of_model(model)} - {PDQ_SPACE}
+    return [PDQ_SPACE, *sorted(used, key=lambda space: space.name)]
 
 
 def spaces_of(registry: ModelRegistry) -> list[VectorSpace]:
-    """The vector tables that the models of a registry use: that of PDQ, then by name."""
-    used = [space for space in spaces_of_models(registry.values()) if space != PDQ_SPACE]
-    return [PDQ_SPACE, *sorted(used, key=lambda space: space.name)]
+    """The vector tables that the models of a registry use."""
+    return spaces_of_models(registry.values())
 
 
 def known_spaces(registry: ModelRegistry) -> list[VectorSpace]:
