@@ -13,7 +13,11 @@ from deployments.vision.onnx_networks import limit_opencv_threads
 from deployments.vision.shape import ShapeDescriptor
 from storage.bulk import BulkFailure
 from storage.errors import NotFound, Refused, TooLarge, UnsupportedImage
+from storage.features import features_key
 from storage.objects import ObjectStore
+
+_KEY_BYTES = 1024
+"""The longest key of S3."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,8 @@ class Reader:
     async def _fetch(self, wanted: BulkFailure) -> tuple[BulkFailure, bytes | str]:
         """The object with what is known of it, or why it cannot be had."""
         most = self._settings.max_upload_bytes
+        if len(features_key(wanted.path).encode()) > _KEY_BYTES:
+            return wanted, f"the object's key is too long: its details would need one of over {_KEY_BYTES} bytes"
         try:
             if wanted.size < 0:
                 found = await patiently(lambda: self._objects.head(wanted.path))

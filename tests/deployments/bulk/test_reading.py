@@ -87,6 +87,12 @@ async def test_what_cannot_be_read(task: BulkTask, corpus: ObjectStore, servers:
     ]
 
 
+async def test_a_key_that_leaves_no_room_for_that_of_its_details(task: BulkTask) -> None:
+    path = "s3://corpus/" + "/".join(["x" * 200] * 5) + ".jpg"
+    found = await Reader(task).read(UnitWork(0, [1], [path], ["e"], [10]))
+    assert "key is too long" in found.failures[0].reason
+
+
 async def test_a_unit_of_broken_objects_only(task: BulkTask, corpus: ObjectStore) -> None:
     work = await unit(corpus, {"empty.jpg": b"", "text.jpg": b"hello"})
     found = await Reader(task).read(work)
