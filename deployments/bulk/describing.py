@@ -12,7 +12,6 @@ from deployments.bulk.work import Batch, BulkTask, DescribedUnit, packed, unpack
 from deployments.pipeline.look import Look, describe, prepare
 from deployments.pipeline.networks import LocalNetworks
 from deployments.pipeline.processor import canary, content_scores, found_objects, vector_rows
-from deployments.vision.shape import ShapeDescriptor
 from storage.bulk import BulkFailure, BulkImage, IndexedUnit
 from storage.features import features_key
 from storage.objects import ObjectStore
@@ -34,12 +33,7 @@ class Describer:
         self._task = task
         self._models = task.models(settings)
         self._networks = LocalNetworks(self._models[0], settings)
-        shape = ShapeDescriptor(self._models[0].shape) if self._models[0].shape else None
-        data = canary()
-        plain = prepare(
-            data, self._models[0], shape, max_pixels=settings.max_pixels, long_side=settings.decode_long_side
-        )
-        self._plain = ReadPicture(0, "", "", len(data), plain)
+        self._settings = settings
         self._objects = ObjectStore(settings)
         self._loop = BackgroundLoop()
 
@@ -90,10 +84,18 @@ class Describer:
             try:
                 seen += list(zip([picture], await self._looks([picture]), strict=True))
             except Exception as error:
-                await self._looks([self._plain])
+                await self._looks([self._plain()])
                 reason = f"the picture could not be processed ({type(error).__name__})"
                 failures.append(BulkFailure(picture.image_id, picture.path, picture.etag, picture.size_bytes, reason))
         return seen, failures
+
+    def _plain(self) -> ReadPicture:
+        """A picture that every network takes; its shape is not looked at."""
+        settings, data = self._settings, canary()
+        prepared = prepare(
+            data, self._models[0], None, max_pixels=settings.max_pixels, long_side=settings.decode_long_side
+        )
+        return ReadPicture(0, "", "", len(data), prepared)
 
     async def _looks(self, pictures: Sequence[ReadPicture]) -> list[Look]:
         model, *others = self._models

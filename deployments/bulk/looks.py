@@ -19,7 +19,7 @@ _ARRAYS = ("pdq", "shapes", "grey")
 
 
 def to_bytes(looks: Sequence[tuple[int, Look]]) -> bytes:
-    """Pictures by id with what was seen in each: a NumPy archive, about 130 KB a picture, without pickled objects."""
+    """Pictures by id with what was seen in each: a NumPy archive without pickled objects."""
     arrays: dict[str, Any] = {}
     heads = []
     for number, (image_id, found) in enumerate(looks):
