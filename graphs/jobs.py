@@ -3,43 +3,25 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from configs.models import load_models
-from configs.settings import Settings, default_home, load_settings
+from configs.settings import Settings
 from deployments.bulk.patience import is_outage
 from deployments.job_submission import submit
 from graphs.cluster import RayCluster
+from graphs.opening import chosen_model, opened
 from storage import job_units, jobs
 from storage.corpus import check_corpus, check_source
-from storage.database import create_engine, ping
-from storage.errors import ConfigurationError, InvalidInput
+from storage.errors import ConfigurationError
 from storage.job_tables import Job, JobFailure, JobStatus
 from storage.objects import ObjectStore
 
 _GIVEN_UP_S = 60.0
 ENDED = (JobStatus.DONE, JobStatus.CANCELLED, JobStatus.FAILED, JobStatus.PAUSED)
-
-
-@asynccontextmanager
-async def opened(home: Path | None) -> AsyncIterator[tuple[Settings, AsyncEngine]]:
-    """Settings and an engine that answers.
-
-    Raises:
-        Unavailable: the database does not answer.
-    """
-    settings = load_settings(home or default_home())
-    engine = create_engine(settings, pool_size=1)
-    try:
-        await ping(engine)
-        yield settings, engine
-    finally:
-        await engine.dispose()
 
 
 async def start(
@@ -66,10 +48,7 @@ async def start(
         Unavailable: a part of the platform does not answer.
     """
     async with opened(home) as (settings, engine):
-        registry = load_models(settings.models_file)
-        name = model_name or registry.default
-        if name not in registry:
-            raise InvalidInput(f"{name!r} is no model of models.yaml; known are {', '.join(registry.known())}")
+        _, name = chosen_model(settings, model_name)
         address = check_source(source, (settings.s3_bucket, settings.s3_vectors_bucket))
         objects = ObjectStore(settings)
         try:

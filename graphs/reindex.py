@@ -13,15 +13,16 @@ import ray
 from ray import serve
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from configs.models import ModelRegistry, load_models
+from configs.models import ModelRegistry
 from configs.settings import Settings, load_settings
 from deployments.bulk.writing import APPLICATION
 from deployments.ingress.remote import call
 from deployments.job_submission import submit_module
 from graphs.cluster import RayCluster
-from graphs.jobs import follow, go_on, hand_over, opened
+from graphs.jobs import follow, go_on, hand_over
+from graphs.opening import chosen_model, opened
 from storage import generations, jobs
-from storage.errors import Conflict, InvalidInput, SafeGuardError
+from storage.errors import Conflict, SafeGuardError
 from storage.generations import Agreement, State
 from storage.job_tables import Job, JobStatus
 from storage.tables import Generation
@@ -50,13 +51,6 @@ class Comparison:
     links: Agreement
 
 
-def _model(registry: ModelRegistry, model_name: str | None) -> str:
-    name = model_name or registry.default
-    if name not in registry:
-        raise InvalidInput(f"{name!r} is no model of models.yaml; known are {', '.join(registry.known())}")
-    return name
-
-
 async def _held(engine: AsyncEngine, registry: ModelRegistry, name: str) -> dict[str, str]:
     await generations.ensure_live(engine, {name: registry[name].descriptor_name})
     found: list[Generation] = (await generations.generations(engine, name))[name]
@@ -81,8 +75,7 @@ async def start(
         Conflict: another one is being built, or is live, or a job is in the way; the message says what to do.
     """
     async with opened(home) as (settings, engine):
-        registry = load_models(settings.models_file)
-        name = _model(registry, model_name)
+        registry, name = chosen_model(settings, model_name)
         registry.with_descriptor(name, descriptor)
         options = jobs.options(cpus=cpus, gpus=gpus, reads_per_s=None, niceness=niceness, segment_units=segment_units)
         job = await jobs.newest(engine, jobs.REINDEX, descriptor, name)
@@ -106,8 +99,7 @@ async def compare(home: Path | None, model_name: str | None) -> Comparison:
         Conflict: there is no other one.
     """
     async with opened(home) as (settings, engine):
-        registry = load_models(settings.models_file)
-        name = _model(registry, model_name)
+        registry, name = chosen_model(settings, model_name)
         held = await _held(engine, registry, name)
         other = held.get(State.BUILDING) or held.get(State.PREVIOUS)
         if other is None:
@@ -133,8 +125,7 @@ async def switch(home: Path | None, model_name: str | None, *, force: bool = Fal
         Conflict: none is being built, its job has not ended well, or some pictures failed.
     """
     async with opened(home) as (settings, engine):
-        registry = load_models(settings.models_file)
-        name = _model(registry, model_name)
+        registry, name = chosen_model(settings, model_name)
         building = (await _held(engine, registry, name)).get(State.BUILDING)
         if building is not None:
             job = await jobs.newest(engine, jobs.REINDEX, building, name)
@@ -157,8 +148,7 @@ async def rollback(home: Path | None, model_name: str | None) -> str:
         Conflict: there is no previous one.
     """
     async with opened(home) as (settings, engine):
-        registry = load_models(settings.models_file)
-        name = _model(registry, model_name)
+        registry, name = chosen_model(settings, model_name)
         await generations.rollback(engine, name, actor="command line")
         return (await _held(engine, registry, name))[State.LIVE]
 
@@ -172,8 +162,7 @@ async def drop(home: Path | None, model_name: str | None, *, building: bool) -> 
         Conflict: there is none.
     """
     async with opened(home) as (settings, engine):
-        registry = load_models(settings.models_file)
-        name = _model(registry, model_name)
+        registry, name = chosen_model(settings, model_name)
         held = await _held(engine, registry, name)
         if building and (descriptor := held.get(State.BUILDING)) is not None:
             await _end_job(home, settings, engine, descriptor, name)
