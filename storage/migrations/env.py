@@ -7,8 +7,9 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel import SQLModel
 
+import storage.event_tables
 import storage.job_tables
-import storage.tables  # noqa: F401  (both fill the metadata)
+import storage.tables  # noqa: F401  (all fill the metadata)
 
 _LOCK = 0x5AFE6A7D
 

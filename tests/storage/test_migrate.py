@@ -11,6 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import SQLModel
 
+import storage.event_tables
 import storage.job_tables
 import storage.tables  # noqa: F401
 from configs.settings import Settings
