@@ -1,0 +1,18 @@
+"""The command line, a module a concept. Only argument handling; what is heavy is imported by the command that needs it."""
+
+from types import ModuleType
+
+from graphs.commands import (
+    bulk,
+    jobs,
+    keys,
+    operating,
+)
+
+# Each has ``register(app)``; in the order in which ``--help`` lists them.
+MODULES: tuple[ModuleType, ...] = (
+    operating,
+    bulk,
+    keys,
+    jobs,
+)

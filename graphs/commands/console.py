@@ -1,0 +1,13 @@
+"""What every command shares: where it prints, and the option that names the installation."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+console = Console()
+Home = Annotated[
+    Path | None,
+    typer.Option(help="folder for all state; default: $SAFEGUARD_HOME, /var/lib/safeguard for root, ~/.safeguard"),
+]
