@@ -25,10 +25,11 @@ from deployments.similarity.replicas import spaces_of
 from deployments.similarity.writer import VectorWriter
 from storage import bulk, job_units, jobs
 from storage.bulk import BulkImage, IndexedUnit
-from storage.claims import FoundObject, Link
+from storage.claims import FoundObject
 from storage.corpus import CorpusObject
 from storage.database import create_engine
 from storage.embedded.stack import EmbeddedServers
+from storage.links import Link
 from storage.migrate import upgrade
 from storage.objects import ObjectStore
 from storage.vectors import VectorRows

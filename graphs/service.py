@@ -18,6 +18,7 @@ from storage.errors import SafeGuardError, Unavailable
 from storage.keys import SCOPES, create_key, list_keys, revoke_key
 from storage.migrate import upgrade
 from storage.objects import ObjectStore
+from storage.policies import ensure_active
 
 KEY_FILE = "admin.key"
 FIRST_KEY = "first-key"
@@ -67,11 +68,12 @@ def up(home: Path | None = None, *, say: Any = print) -> Running:
 
 
 async def _ensure(settings: Settings, *, key_wanted: bool) -> str | None:
-    """Makes the buckets and, where wanted, a first key; one whose file was lost is revoked."""
+    """Makes the buckets, the first policy and, where wanted, a first key; one whose file was lost is revoked."""
     objects = ObjectStore(settings)
     engine = create_engine(settings, pool_size=1)
     try:
         await objects.ensure_buckets(settings.s3_vectors_bucket)
+        await ensure_active(engine, actor="safeguard up")
         if not key_wanted:
             return None
         for known in await list_keys(engine):

@@ -4,7 +4,7 @@ Every call is idempotent: a unit that is stored already is left as it is, so a t
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -13,12 +13,15 @@ from sqlalchemy import delete, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlmodel import col
 
-from storage.claims import FoundObject, Link, links_from
+from storage.bank_changes import hold_banks
+from storage.claims import FoundObject
 from storage.database import reading
 from storage.errors import Conflict
+from storage.finishing import store_hashes, tell_and_decide
 from storage.generations import hold
 from storage.job_tables import JobUnit, UnitState
 from storage.jobs import holding
+from storage.links import Link, links_from
 from storage.tables import columns_of
 
 
@@ -214,18 +217,23 @@ async def _store_images(connection: AsyncConnection, images: Sequence[BulkImage]
 
 async def store_links(
     engine: AsyncEngine, job_id: int, token: UUID, unit: int, image_ids: Sequence[int], links: Sequence[tuple[int, Link]],
-    *, descriptors: Iterable[str], finish: bool = True,
+    *, descriptors: Iterable[str], hashes: Mapping[int, Mapping[int, int]] | None = None, compared: int | None = None,
+    finish: bool = True,
 ) -> None:  # fmt: skip
     """Stores the links of a unit and makes its images PROCESSED, in one transaction.
 
     Args:
         descriptors: those that the vectors of the unit were written with.
-        finish: make the images PROCESSED; a re-index leaves them as they are.
+        hashes: image id -> member id -> distance in bits, of PDQ members of banks that are near.
+        compared: version of those members that the images were compared with; None where they were not.
+        finish: make the images PROCESSED and decide on them; a re-index leaves them as they are.
     Raises:
         StaleClaim: another runner has taken over the job; nothing was stored.
+        BanksChanged: the hashes of the banks have changed; nothing was stored.
         Conflict: the model is written with another descriptor by now, which the images lack; nothing was stored.
     """
     async with engine.begin() as connection:
+        await hold_banks(connection, compared)
         job = await holding(connection, job_id, token)
         written = (await hold(connection, [job.model_name])).get(job.model_name, set(descriptors))
         if finish and (lacking := written - set(descriptors)):
@@ -247,7 +255,10 @@ async def store_links(
             await connection.execute(_LINKS)
         if finish:
             await connection.execute(_PROCESSED, {"ids": list(image_ids)})
+            await store_hashes(connection, image_ids, hashes or {})
         await _count(connection, job_id, done=len(image_ids))
+        if finish:
+            await tell_and_decide(connection, image_ids, cause=f"job {job_id}")
 
 
 async def half_done(engine: AsyncEngine, job_id: int, *, limit: int = 64) -> list[JobUnit]:

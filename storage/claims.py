@@ -7,11 +7,14 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import TextClause, text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from storage.bank_changes import hold_banks
 from storage.errors import InvalidInput, NotFound, StaleClaim
+from storage.finishing import store_hashes, tell_and_decide
 from storage.generations import hold
+from storage.links import Link, store_links
 from storage.tables import Status
 
 MISSING_PICTURE = "the stored picture is missing"
@@ -33,19 +36,6 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Link:
-    """A match found for the claimed image: the other image and the evidence (see storage.tables.ImageMatch)."""
-
-    image_id: int
-    relation: str
-    method: str
-    score: float
-    threshold: float
-    evidence: dict[str, Any]
-    descriptor: str = ""
-
-
-@dataclass(frozen=True)
 class FoundObject:
     """One detection: box in pixels of the picture as displayed."""
 
@@ -59,7 +49,10 @@ class FoundObject:
 class Outcome:
     """All that processing one image found; stored in one transaction.
 
-    ``descriptors`` are those that its vectors were written with, by name@version.
+    Args:
+        descriptors: those that its vectors were written with, by name@version.
+        hashes: member id -> distance in bits, for each PDQ member of a bank that is near.
+        compared: version of those members (``storage.bank_changes``); None where it was compared with none.
     """
 
     claim: Claim
@@ -67,6 +60,8 @@ class Outcome:
     objects: list[FoundObject] = field(default_factory=list)
     content_scores: dict[str, float] = field(default_factory=dict)
     descriptors: frozenset[str] = frozenset()
+    hashes: dict[int, int] = field(default_factory=dict)
+    compared: int | None = None
 
 
 _EXPIRE = text("""
@@ -105,42 +100,6 @@ WHERE image.id = held.id AND image.lease_token = held.token AND image.status = '
       AND image.lease_expires_at > now()
 RETURNING image.id
 """)
-
-_LINK_COLUMNS = (
-    "image_id bigint, other bigint, descriptor text, relation text, method text, score float8, threshold float8,"
-    " evidence jsonb"
-)
-
-
-def links_from(source: str) -> TextClause:
-    """The statement that stores links once per pair and descriptor: the surest relation, then the better score, is kept.
-
-    Equal ones are told apart by their evidence, so the outcome does not depend on who came first. Links to images that
-    were deleted meanwhile are dropped.
-
-    Args:
-        source: a SELECT of image_id, other, descriptor, relation, method, score, threshold, evidence.
-    """
-
-    def order(row: str) -> str:
-        rank = f"array_position(ARRAY['exact', 'copy', 'external', 'semantic'], {row}.relation)"
-        return f"({rank}, -{row}.score, ({row}.evidence - 'index_versions')::text)"
-
-    return text(f"""
-WITH link AS ({source}),
-     present AS (SELECT id FROM image WHERE id IN (SELECT other FROM link) ORDER BY id FOR KEY SHARE)
-INSERT INTO image_match AS held (image_a, image_b, descriptor, relation, method, score, threshold, evidence)
-SELECT DISTINCT ON (least(image_id, other), greatest(image_id, other), descriptor)
-       least(image_id, other), greatest(image_id, other), descriptor, relation, method, score, threshold, evidence
-FROM link JOIN present ON present.id = link.other
-ORDER BY least(image_id, other), greatest(image_id, other), descriptor, {order("link")}
-ON CONFLICT (image_a, image_b, descriptor) DO UPDATE SET relation = excluded.relation, method = excluded.method,
-    score = excluded.score, threshold = excluded.threshold, evidence = excluded.evidence
-    WHERE {order("excluded")} < {order("held")}
-""")
-
-
-_LINKS = links_from(f"SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS l({_LINK_COLUMNS})")
 
 _OBJECTS = text("""
 INSERT INTO detection (image_id, ordinal, label, score, x0, y0, x1, y1, model)
@@ -222,7 +181,7 @@ async def renew(engine: AsyncEngine, claims: Sequence[Claim], *, lease_s: float)
 
 
 async def finish(engine: AsyncEngine, outcomes: Sequence[Outcome]) -> set[int]:
-    """Stores results and makes the images PROCESSED, in one transaction, each only while its claim is valid.
+    """Stores results, makes the images PROCESSED and decides on them, in one transaction, each while its claim is valid.
 
     Links are kept once per pair and descriptor, with the better score; links to images deleted meanwhile are dropped,
     and so are those of a descriptor that the model is no longer written with.
@@ -230,8 +189,12 @@ async def finish(engine: AsyncEngine, outcomes: Sequence[Outcome]) -> set[int]:
     Returns:
         Ids that were finished; nothing of the others was stored: their claims had expired, or their model is written
         with a descriptor by now that they lack.
+    Raises:
+        BanksChanged: the hashes of the banks are not those that the images were compared with; nothing was stored.
     """
     async with engine.begin() as connection:
+        for compared in {o.compared for o in outcomes} or {None}:
+            await hold_banks(connection, compared)
         written = await hold(connection, [o.claim.model_name for o in outcomes])
         whole = [o.claim for o in outcomes if written.get(o.claim.model_name, set()) <= o.descriptors]
         finished = set((await connection.execute(_FINISH, _held(whole))).scalars())
@@ -242,7 +205,7 @@ async def finish(engine: AsyncEngine, outcomes: Sequence[Outcome]) -> set[int]:
             for link in o.links
             if link.descriptor in written.get(o.claim.model_name, {link.descriptor}) | {""}
         ]
-        await _store_links(connection, links)
+        await store_links(connection, links)
         objects = [
             {
                 "image_id": o.claim.image_id, "ordinal": ordinal, "label": found.label, "score": found.score,
@@ -259,20 +222,9 @@ async def finish(engine: AsyncEngine, outcomes: Sequence[Outcome]) -> set[int]:
         for statement, rows in ((_OBJECTS, objects), (_SCORES, scores)):
             if rows:
                 await connection.execute(statement, {"rows": json.dumps(rows)})
+        await store_hashes(connection, sorted(finished), {o.claim.image_id: o.hashes for o in accepted})
+        await tell_and_decide(connection, sorted(finished), cause="processed")
     return finished
-
-
-async def _store_links(connection: AsyncConnection, links: Sequence[tuple[int, Link]]) -> None:
-    rows = [
-        {
-            "image_id": image_id, "other": link.image_id, "descriptor": link.descriptor, "relation": link.relation,
-            "method": link.method, "score": link.score, "threshold": link.threshold, "evidence": link.evidence,
-        }
-        for image_id, link in links
-        if link.image_id != image_id
-    ]  # fmt: skip
-    if rows:
-        await connection.execute(_LINKS, {"rows": json.dumps(rows)})
 
 
 async def release(
@@ -320,6 +272,7 @@ async def deliver(engine: AsyncEngine, image_id: int, token: UUID, related_ids: 
         " WHERE id = :id AND uploaded_at IS NOT NULL FOR UPDATE"
     )
     async with engine.begin() as connection:
+        await hold_banks(connection, None)
         row = (await connection.execute(statement, {"id": image_id})).one_or_none()
         if row is None:
             raise NotFound(f"there is no image {image_id}")
@@ -346,4 +299,5 @@ async def deliver(engine: AsyncEngine, image_id: int, token: UUID, related_ids: 
             Link(other, "external", "external", 1.0 / (1 + rank), 0.0, {"delivered_by": "worker", "rank": rank + 1})
             for rank, other in enumerate(related_ids)
         ]
-        await _store_links(connection, [(image_id, link) for link in links])
+        await store_links(connection, [(image_id, link) for link in links])
+        await tell_and_decide(connection, [image_id], cause="processed")

@@ -15,6 +15,7 @@ from storage.database import create_engine
 from storage.embedded.stack import EmbeddedServers
 from storage.migrate import upgrade
 from storage.objects import ObjectStore
+from tests.installation import prepare
 
 
 @pytest.fixture(scope="session")
@@ -33,12 +34,7 @@ def servers(home: Path) -> Iterator[Settings]:
     settings = embedded.start()
     upgrade(settings)
 
-    async def buckets() -> None:
-        objects = ObjectStore(settings)
-        await objects.ensure_buckets(settings.s3_vectors_bucket)
-        objects.close()
-
-    asyncio.run(buckets())
+    asyncio.run(prepare(settings))
     yield settings
     embedded.stop()
 

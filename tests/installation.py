@@ -11,9 +11,21 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from configs.settings import Settings
+from storage.database import create_engine
 from storage.migrate import upgrade
 from storage.objects import ObjectStore
+from storage.policies import ensure_active
 from storage.vectors import connect
+
+
+async def prepare(settings: Settings, *more_buckets: str) -> None:
+    """Buckets and the first policy of an installation whose schema is there."""
+    objects = ObjectStore(settings)
+    await objects.ensure_buckets(settings.s3_vectors_bucket, *more_buckets)
+    objects.close()
+    engine = create_engine(settings, pool_size=1)
+    await ensure_active(engine, actor="tests")
+    await engine.dispose()
 
 
 @contextmanager
@@ -35,14 +47,9 @@ def apart(servers: Settings) -> Iterator[Settings]:
         await connection.execute(statement)
         await connection.close()
 
-    async def buckets() -> None:
-        objects = ObjectStore(settings)
-        await objects.ensure_buckets(settings.s3_vectors_bucket, f"{name}-corpus")
-        objects.close()
-
     asyncio.run(execute(f'CREATE DATABASE "{name}"'))
     upgrade(settings)
-    asyncio.run(buckets())
+    asyncio.run(prepare(settings, f"{name}-corpus"))
     yield settings
     asyncio.run(execute(f'DROP DATABASE "{name}" WITH (FORCE)'))
 

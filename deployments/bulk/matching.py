@@ -18,9 +18,9 @@ from deployments.pipeline.matching import candidates_query
 from deployments.pipeline.verification import Verifier
 from deployments.vision.onnx_networks import limit_opencv_threads
 from storage import bulk, images, job_units
-from storage.claims import Link
 from storage.database import create_engine
 from storage.job_tables import UnitState
+from storage.links import Link
 from storage.objects import ObjectStore
 
 _AT_ONCE = 8

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from configs.models import ModelSpec
 from storage import calibrations
 from storage.calibrations import ACTIVE, SHADOW
-from storage.claims import Link
+from storage.links import Link
 from storage.tables import Calibration, Relation
 
 _log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from deployments.pipeline.look import Look
 from deployments.pipeline.matching import decide, gather
 from deployments.pipeline.verification import Verifier
 from deployments.similarity.reader import Hit
-from storage.claims import Link
+from storage.links import Link
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from deployments.similarity.reader import Hit, Query
 from deployments.vision.geometry import Alignment
 from deployments.vision.pdq import ORIENTATIONS
 from deployments.vision.template import TemplateMatch
-from storage.claims import Link
+from storage.links import Link
 from storage.tables import Relation
 from storage.vectors import PDQ_SPACE
 

@@ -23,8 +23,9 @@ from deployments.vision.shape import ShapeDescriptor
 from deployments.vision.views import View
 from storage import claims as claiming
 from storage import images
-from storage.claims import Claim, FoundObject, Link, Outcome
+from storage.claims import Claim, FoundObject, Outcome
 from storage.errors import NotFound, SafeGuardError, TooLarge, Unavailable, UnsupportedImage
+from storage.links import Link
 from storage.objects import ObjectStore
 from storage.vectors import PDQ_SPACE, VectorRows
 

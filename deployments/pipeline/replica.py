@@ -29,6 +29,7 @@ from deployments.vision.onnx_networks import limit_opencv_threads
 from storage.database import create_engine
 from storage.errors import Unavailable
 from storage.objects import ObjectStore
+from storage.policies import ensure_active
 from storage.queues import UploadSignal
 from storage.vectors import VectorRows
 
@@ -138,6 +139,7 @@ class Pipeline:
             build_shapes(registry),
             Generations(engine, registry),
         )
+        await ensure_active(engine, actor="pipeline")
         await self._processor.generations.start()
         self._signal = UploadSignal(settings)
         self._loop = ClaimLoop(self._processor, self._signal, batch_size=batch_size, batches=batches)

@@ -9,6 +9,8 @@ from sqlmodel import SQLModel
 
 import storage.event_tables
 import storage.job_tables
+import storage.lookback_tables
+import storage.moderation_tables
 import storage.tables  # noqa: F401  (all fill the metadata)
 
 _LOCK = 0x5AFE6A7D

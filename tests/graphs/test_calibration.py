@@ -15,8 +15,8 @@ from configs.settings import Settings
 from deployments.pipeline.limits import Limits, networks_of
 from graphs.calibration import LEAST, Judged, measure, threshold_for
 from storage import calibrations
-from storage.claims import Link
 from storage.errors import InvalidInput, NotFound
+from storage.links import Link
 from storage.tables import Calibration, Relation
 from tests.service.pictures import NAMES, jpeg, photo
 

@@ -12,8 +12,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from storage import claims, images
-from storage.claims import Claim, FoundObject, Link, Outcome
+from storage.claims import Claim, FoundObject, Outcome
 from storage.errors import InvalidInput, NotFound, StaleClaim
+from storage.links import Link
 from storage.objects import ObjectStore
 from storage.uploads import NewImage, upload
 

@@ -10,9 +10,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from storage import claims, generations, images
-from storage.claims import Link, Outcome
+from storage.claims import Outcome
 from storage.errors import Conflict, NotFound
 from storage.generations import _delete_links, abandon, begin, drop_previous, ensure_live, rollback, switch
+from storage.links import Link
 from storage.objects import ObjectStore
 from tests.storage.test_claims import stored
 

@@ -11,11 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from storage import bulk, generations, job_units, jobs
 from storage.bulk import Begun, BulkFailure, BulkImage, IndexedUnit
-from storage.claims import FoundObject, Link
+from storage.claims import FoundObject
 from storage.consistency import unknown_images
 from storage.corpus import CorpusObject
 from storage.errors import Conflict, NotFound, StaleClaim
 from storage.job_tables import Job, JobStatus, UnitState
+from storage.links import Link
 
 MODEL = "safeguard-v1"
 

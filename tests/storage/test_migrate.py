@@ -13,6 +13,8 @@ from sqlmodel import SQLModel
 
 import storage.event_tables
 import storage.job_tables
+import storage.lookback_tables
+import storage.moderation_tables
 import storage.tables  # noqa: F401
 from configs.settings import Settings
 from storage.database import create_engine

@@ -9,7 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from deployments.ingress.evidence import blurred
 from storage import claims
-from storage.claims import FoundObject, Link, Outcome
+from storage.claims import FoundObject, Outcome
+from storage.links import Link
 from tests.deployments.ingress.conftest import Upload, is_problem, picture
 
 

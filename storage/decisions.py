@@ -1,0 +1,188 @@
+"""Decisions: the active policy judges the facts of images, and what changed is stored. Below the deployments.
+
+``decide`` belongs into the transaction that changed the facts, after all that: verdict, audit entry and event are
+committed together with their cause, or not at all.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from configs.facts import Facts
+from configs.policies import ENGINE, Judgement
+from storage import policies
+from storage.audit import record_many
+from storage.facts import facts_of
+from storage.outbox import EventType, emit_many
+
+BY_POLICY = "policy"
+"""The actor of a decision that no person made."""
+
+_HELD = text("""
+SELECT image_id, verdict, human_id, rule, policy_id, facts_digest FROM moderation
+WHERE image_id = ANY(CAST(:ids AS bigint[])) ORDER BY image_id FOR UPDATE
+""")
+_PROCESSED = text("""
+SELECT id FROM image WHERE id = ANY(CAST(:ids AS bigint[])) AND status = 'PROCESSED' ORDER BY id FOR NO KEY UPDATE
+""")
+_LINKED_TO_MEMBERS = text("""
+SELECT link.image_a AS id FROM bank_member member JOIN image_match link ON link.image_b = member.image_id
+WHERE member.image_id = ANY(CAST(:ids AS bigint[]))
+UNION
+SELECT link.image_b FROM bank_member member JOIN image_match link ON link.image_a = member.image_id
+WHERE member.image_id = ANY(CAST(:ids AS bigint[]))
+""")
+_ROWS = """
+FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(
+    image_id bigint, verdict text, previous text, actor text, cause text, rule text, reason text, severity int,
+    fired text[], policy_id int, engine int, facts jsonb, facts_digest text)
+"""
+_DECISIONS = text(f"""
+INSERT INTO decision (image_id, verdict, previous, actor, cause, rule, reason, severity, fired, policy_id, engine,
+                      facts, facts_digest)
+SELECT image_id, verdict, previous, actor, cause, rule, reason, severity, fired, policy_id, engine, facts, facts_digest
+{_ROWS} ORDER BY image_id RETURNING id, image_id
+""")
+_STATES = text("""
+INSERT INTO moderation AS held (image_id, verdict, severity, decision_id, human_id, rule, policy_id, facts_digest)
+SELECT r.image_id, r.verdict, r.severity, r.decision_id, CASE WHEN r.policy_id IS NULL THEN r.decision_id END, r.rule,
+       r.policy_id, r.facts_digest
+FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(
+    image_id bigint, verdict text, severity int, decision_id bigint, rule text, policy_id int, facts_digest text)
+ORDER BY image_id
+ON CONFLICT (image_id) DO UPDATE SET verdict = excluded.verdict, severity = excluded.severity,
+    decision_id = excluded.decision_id, human_id = excluded.human_id, rule = excluded.rule,
+    policy_id = excluded.policy_id, facts_digest = excluded.facts_digest,
+    reviewer = CASE WHEN excluded.human_id IS NULL AND excluded.verdict = 'review' THEN held.reviewer END,
+    review_token = CASE WHEN excluded.human_id IS NULL AND excluded.verdict = 'review' THEN held.review_token END,
+    review_until = CASE WHEN excluded.human_id IS NULL AND excluded.verdict = 'review' THEN held.review_until END,
+    changed_at = CASE WHEN held.verdict = excluded.verdict THEN held.changed_at ELSE now() END
+""")
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A decision that was stored."""
+
+    image_id: int
+    decision_id: int
+    verdict: str
+    previous: str | None
+    rule: str | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Held:
+    verdict: str
+    human: bool
+    rule: str | None
+    policy_id: int | None
+    facts_digest: str
+
+
+async def touched_by(connection: AsyncConnection, image_ids: Sequence[int]) -> list[int]:
+    """Images whose facts may have changed with those of ``image_ids``: themselves, and those linked to members among them."""
+    linked = (await connection.execute(_LINKED_TO_MEMBERS, {"ids": list(image_ids)})).scalars()
+    return sorted({*image_ids, *linked})
+
+
+async def decide(connection: AsyncConnection, image_ids: Sequence[int], *, cause: str) -> list[Decided]:
+    """Judges processed images by the active policy and stores what has changed: verdict, rule, policy or facts.
+
+    The caller holds the banks (``storage.bank_changes.hold_banks``). A person's decision stands: nothing is stored for
+    such an image. An event is emitted where a verdict is new or another one.
+
+    Args:
+        image_ids: any; those that are not PROCESSED are left alone.
+        cause: what it is done for: processed, look-back 7, policy 3, …
+    Returns:
+        The decisions that were stored, by image.
+    """
+    ids = list((await connection.execute(_PROCESSED, {"ids": sorted(set(image_ids))})).scalars())
+    if not ids:
+        return []
+    rows = (await connection.execute(_HELD, {"ids": ids})).all()
+    held = {
+        row.image_id: _Held(row.verdict, row.human_id is not None, row.rule, row.policy_id, row.facts_digest)
+        for row in rows
+    }
+    open_ones = [image_id for image_id in ids if image_id not in held or not held[image_id].human]
+    chosen = await policies.active(connection)
+    made = []
+    for image_id, facts in sorted((await facts_of(connection, open_ones)).items()):
+        before = held.get(image_id)
+        said = chosen.policy.judge(facts)
+        digest = facts.digest()
+        if before != _Held(said.verdict, False, said.rule, chosen.id, digest):
+            made.append(row_of(facts, said, digest, cause, chosen.id, before.verdict if before else None))
+    return await store(connection, made)
+
+
+def row_of(
+    facts: Facts, said: Judgement, digest: str, cause: str, policy_id: int, previous: str | None
+) -> dict[str, Any]:
+    """A policy's decision as it is stored."""
+    return {
+        "image_id": facts.image_id, "verdict": said.verdict, "previous": previous, "actor": BY_POLICY, "cause": cause,
+        "rule": said.rule, "reason": said.reason, "severity": said.severity, "fired": said.fired,
+        "policy_id": policy_id, "engine": ENGINE, "facts": facts.as_dict(), "facts_digest": digest,
+    }  # fmt: skip
+
+
+async def store(connection: AsyncConnection, rows: Sequence[dict[str, Any]]) -> list[Decided]:
+    """Stores decisions, makes them hold, and tells audit and outbox; takes the audit's lock, so it comes last.
+
+    Args:
+        rows: columns of ``Decision``, by image; of one decision for each image at most. One without ``policy_id`` is a
+            person's, and beats every policy's until it is reversed.
+    """
+    if not rows:
+        return []
+    inserted = (await connection.execute(_DECISIONS, {"rows": json.dumps(rows)})).all()
+    numbers = {row.image_id: row.id for row in inserted}
+    states = [{**row, "decision_id": numbers[row["image_id"]]} for row in rows]
+    await connection.execute(_STATES, {"rows": json.dumps(states)})
+    made = [
+        Decided(row["image_id"], numbers[row["image_id"]], row["verdict"], row["previous"], row["rule"], row["reason"])
+        for row in rows
+    ]
+    changed = [one for one in made if one.verdict != one.previous]
+    await emit_many(
+        connection,
+        [
+            (
+                EventType.IMAGE_DECIDED,
+                one.image_id,
+                {
+                    "verdict": one.verdict, "previous": one.previous, "rule": one.rule, "reason": one.reason,
+                    "decision_id": one.decision_id, "cause": row["cause"], "actor": row["actor"],
+                },
+            )
+            for one, row in zip(made, rows, strict=True)
+            if one in changed
+        ],
+    )  # fmt: skip
+    for actor in sorted({row["actor"] for row in rows}):
+        await record_many(
+            connection,
+            actor,
+            [
+                (
+                    "decision",
+                    f"image/{row['image_id']}",
+                    {
+                        "decision": numbers[row["image_id"]], "verdict": row["verdict"], "previous": row["previous"],
+                        "cause": row["cause"], "rule": row["rule"], "reason": row["reason"],
+                        "policy": row["policy_id"], "engine": row["engine"], "facts": row["facts_digest"],
+                    },
+                )
+                for row in rows
+                if row["actor"] == actor
+            ],
+        )  # fmt: skip
+    return made
