@@ -7,13 +7,15 @@ from graphs.opening import opened
 from storage.keys import create_key, list_keys, revoke_key
 from storage.tables import ApiKey
 
+_ACTOR = "command line"
+
 
 async def make_key(
     home: Path | None, name: str, scopes: list[str], expires_at: datetime | None, rate_limit: int | None
 ) -> str:
     """See ``storage.keys.create_key``."""
     async with opened(home) as (_, engine):
-        return await create_key(engine, name, scopes, expires_at=expires_at, rate_limit=rate_limit)
+        return await create_key(engine, name, scopes, expires_at=expires_at, rate_limit=rate_limit, actor=_ACTOR)
 
 
 async def all_keys(home: Path | None) -> list[ApiKey]:
@@ -25,4 +27,4 @@ async def all_keys(home: Path | None) -> list[ApiKey]:
 async def drop_key(home: Path | None, name: str) -> None:
     """See ``storage.keys.revoke_key``."""
     async with opened(home) as (_, engine):
-        await revoke_key(engine, name)
+        await revoke_key(engine, name, actor=_ACTOR)

@@ -125,8 +125,8 @@ class Check:
         if self._report.repair:
             async with self._engine.begin() as connection:
                 detail = {"reason": "no image knows it", "size_bytes": one.size, "etag": one.etag}
-                await audit(connection, "object.delete", [(f"object/{one.key}", detail)])
                 await self._objects.delete(one.key)
+                await audit(connection, "object.delete", [(f"object/{one.key}", detail)])
         self._report.add(kind, one.key, repaired=self._report.repair)
 
     async def _rows(self, through: int, pictures: IdSet, details: IdSet, vectors: VectorCheck) -> None:

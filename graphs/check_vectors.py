@@ -179,13 +179,13 @@ class VectorCheck:
             doubled = {one.row.id: one.doubled for one in here if one.doubled}
             if doubled:
                 await remove_beside(self._engine, self._connection, self._spaces, list(doubled))
-                await audit(connection, "vectors.delete", _entries(doubled, "stored twice"))
             again = {
                 one.row.id: f"vectors stored twice in {', '.join(one.doubled)}" if one.doubled
                 else f"no vectors in {', '.join(space.name for space in one.missing)}"
                 for one in here if one.row.status == Status.PROCESSED and one.row.model_name in self._wanted
             }  # fmt: skip
             await requeue(connection, again)
+            await audit(connection, "vectors.delete", _entries(doubled, "stored twice"))
         return still
 
     async def _judge_strangers(self, ids: Ids) -> None:
@@ -200,8 +200,8 @@ class VectorCheck:
                     places.setdefault(number, []).append(name)
             if places and self._report.repair:
                 async with self._engine.begin() as connection:
-                    await audit(connection, "vectors.delete", _entries(places, "no such image"))
                     await remove_beside(self._engine, self._connection, self._spaces, list(places))
+                    await audit(connection, "vectors.delete", _entries(places, "no such image"))
             for number, names in places.items():
                 self._strangers.add(number)
                 example = f"image {number} in {', '.join(names)}"

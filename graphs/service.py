@@ -78,8 +78,8 @@ async def _ensure(settings: Settings, *, key_wanted: bool) -> str | None:
             return None
         for known in await list_keys(engine):
             if known.name.startswith(FIRST_KEY):
-                await revoke_key(engine, known.name)
-        return await create_key(engine, f"{FIRST_KEY}-{int(time.time() * 1000)}", SCOPES)
+                await revoke_key(engine, known.name, actor="safeguard up")
+        return await create_key(engine, f"{FIRST_KEY}-{int(time.time() * 1000)}", SCOPES, actor="safeguard up")
     finally:
         objects.close()
         await engine.dispose()

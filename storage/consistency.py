@@ -42,10 +42,9 @@ _LOCKED = text(f"{_BY_ID} FOR NO KEY UPDATE")
 _BY_PATH = text("SELECT s3_path, id FROM image WHERE s3_path = ANY(CAST(:paths AS text[]))")
 _PRESENT = text("SELECT id FROM image WHERE id = ANY(CAST(:ids AS bigint[]))")
 _JUST_DELETED = text("""
-WITH before AS (SELECT id FROM audit WHERE at < now() - make_interval(secs => :within_s) ORDER BY id DESC LIMIT 1)
-SELECT subject FROM audit
-WHERE id > coalesce((SELECT id FROM before), 0) AND action = 'image.delete'
-      AND subject = ANY(CAST(:subjects AS text[]))
+SELECT DISTINCT subject FROM audit
+WHERE subject = ANY(CAST(:subjects AS text[])) AND action = 'image.delete'
+      AND at > now() - make_interval(secs => :within_s)
 """)
 _IN_WORK = text("""
 SELECT DISTINCT found.id FROM job_unit JOIN job ON job.id = job_unit.job_id, unnest(image_ids) AS found(id)

@@ -19,9 +19,10 @@ from sqlalchemy.dialects.postgresql import insert as insert_if_new
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlmodel import col
 
+from storage.audit import record
 from storage.database import reading
 from storage.errors import Conflict, NotFound
-from storage.tables import AuditEntry, Generation, columns_of
+from storage.tables import Generation, columns_of
 
 
 class State(StrEnum):
@@ -116,8 +117,7 @@ async def _changing(engine: AsyncEngine, model_name: str) -> AsyncIterator[tuple
 
 
 async def _audit(connection: AsyncConnection, actor: str, action: str, model_name: str, **detail: str) -> None:
-    values = {"actor": actor, "action": f"generation.{action}", "subject": f"model/{model_name}", "detail": detail}
-    await connection.execute(insert(AuditEntry).values(**values))
+    await record(connection, actor, f"generation.{action}", f"model/{model_name}", detail)
 
 
 def refuse_begin(model_name: str, descriptor: str, held: Mapping[str, str]) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.sql import func
 from sqlmodel import col
 
+from storage.audit import record
 from storage.database import reading
 from storage.errors import Conflict, InvalidInput, NotFound, RateLimited, Unauthenticated
 from storage.tables import ApiKey, columns_of
@@ -39,6 +40,7 @@ async def create_key(
     *,
     expires_at: datetime | None = None,
     rate_limit: int | None = None,
+    actor: str,
 ) -> str:
     """Makes a key of 256 random bits; only its hash is stored, so this is the one time it can be seen.
 
@@ -47,6 +49,7 @@ async def create_key(
         scopes: of ``SCOPES``.
         expires_at: with time zone; None is never.
         rate_limit: requests a minute; None is unlimited.
+        actor: who makes it, for the audit.
     Raises:
         InvalidInput: an unknown scope, no scope, an empty name, a limit under 1, or an expiry in the past.
         Conflict: the name is taken.
@@ -68,6 +71,12 @@ async def create_key(
                     name=name, hash=_hash(key), scopes=sorted(set(scopes)), expires_at=expires_at, rate_limit=rate_limit
                 )
             )
+            detail = {
+                "scopes": sorted(set(scopes)),
+                "expires_at": expires_at and expires_at.astimezone(UTC).isoformat(),
+                "rate_limit": rate_limit,
+            }
+            await record(connection, actor, "key.create", f"key/{name}", detail)
     except IntegrityError as error:
         raise Conflict(f"there is a key named {name!r} already") from error
     return key
@@ -117,18 +126,18 @@ async def list_keys(engine: AsyncEngine) -> list[ApiKey]:
         return [ApiKey(**row._mapping) for row in (await connection.execute(statement)).all()]
 
 
-async def revoke_key(engine: AsyncEngine, name: str) -> None:
+async def revoke_key(engine: AsyncEngine, name: str, *, actor: str) -> None:
     """Makes a key useless at once; revoking again is no error.
 
+    Args:
+        actor: who, for the audit.
     Raises:
         NotFound: there is no key of that name.
     """
+    mine = col(ApiKey.name) == name
     async with engine.begin() as connection:
-        row = await connection.execute(
-            update(ApiKey)
-            .where(col(ApiKey.name) == name)
-            .values(revoked_at=func.coalesce(col(ApiKey.revoked_at), func.now()))
-            .returning(col(ApiKey.id))
-        )
-        if row.one_or_none() is None:
+        valid = update(ApiKey).where(mine, col(ApiKey.revoked_at).is_(None)).values(revoked_at=func.now())
+        if (await connection.execute(valid.returning(col(ApiKey.id)))).one_or_none() is not None:
+            await record(connection, actor, "key.revoke", f"key/{name}", {})
+        elif (await connection.execute(select(col(ApiKey.id)).where(mine))).one_or_none() is None:
             raise NotFound(f"there is no key named {name!r}")

@@ -1,12 +1,12 @@
 """What a check changes in PostgreSQL: each change leaves an audit entry, and no row is deleted. Below deployments."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from storage.audit import record_many
 from storage.claims import MISSING_PICTURE
 from storage.consistency import ImageRow, lock_rows
 from storage.uploads import UPLOAD_CHANNEL
@@ -32,21 +32,14 @@ UPDATE image SET status = 'FAILED', failure = :reason, lease_token = NULL, lease
 WHERE id = :id
 """)
 
-_AUDIT = text("""
-INSERT INTO audit (actor, action, subject, detail)
-SELECT :actor, :action, e.subject, e.detail
-FROM jsonb_to_recordset(CAST(:entries AS jsonb)) AS e(subject text, detail jsonb)
-""")
-
 
 async def audit(connection: AsyncConnection, action: str, entries: Sequence[tuple[str, dict[str, Any]]]) -> None:
-    """Notes what the check did, as part of the caller's transaction.
+    """Notes what the check did, as part of the caller's transaction: the last thing before its commit.
 
     Args:
         entries: subjects (``image/7``, ``object/images/…``) with details.
     """
-    listed = [{"subject": subject, "detail": detail} for subject, detail in entries]
-    await connection.execute(_AUDIT, {"actor": ACTOR, "action": action, "entries": json.dumps(listed)})
+    await record_many(connection, ACTOR, [(action, subject, detail) for subject, detail in entries])
 
 
 async def lock_unchanged(connection: AsyncConnection, rows: Sequence[ImageRow]) -> set[int]:
@@ -59,7 +52,7 @@ async def requeue(connection: AsyncConnection, reasons: Mapping[int, str]) -> No
     """Puts processed images back in their queues, to be processed anew in place of what is stored of them.
 
     Detections and content scores go; links stay until better ones are found. Part of the caller's transaction, which
-    holds the locks of ``lock_unchanged``.
+    holds the locks of ``lock_unchanged``, and the last thing before its commit (see storage.audit).
 
     Args:
         reasons: for each image, for the audit.
@@ -67,9 +60,9 @@ async def requeue(connection: AsyncConnection, reasons: Mapping[int, str]) -> No
     waiting = {one.id: one.model_name for one in await connection.execute(_REQUEUE, {"ids": list(reasons)})}
     for statement in _FORGET:
         await connection.execute(statement, {"ids": list(waiting)})
-    await audit(connection, "image.requeue", [(f"image/{number}", {"reason": reasons[number]}) for number in waiting])
     for name in sorted(set(waiting.values())):
         await connection.execute(_NOTIFY, {"channel": UPLOAD_CHANNEL, "name": name})
+    await audit(connection, "image.requeue", [(f"image/{number}", {"reason": reasons[number]}) for number in waiting])
 
 
 async def fail_missing(connection: AsyncConnection, row: ImageRow) -> None:

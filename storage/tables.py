@@ -275,13 +275,20 @@ class WriterFence(SQLModel, table=True):
 
 
 class AuditEntry(SQLModel, table=True):
-    """What was done, by whom; survives the deletion of its subject."""
+    """What was done, by whom; survives the deletion of its subject. Written by ``storage.audit`` only, never changed."""
 
     __tablename__ = "audit"
+    __table_args__ = (
+        CheckConstraint("octet_length(previous_hash) = 32 AND octet_length(hash) = 32", name="audit_hashes_whole"),
+        Index("audit_subject", "subject", "sequence"),
+        Index("audit_action", "action", "sequence"),
+    )
 
-    id: int | None = Field(default=None, sa_column=Column(BigInteger, Identity(always=False), primary_key=True))
-    at: datetime = Field(default=None, sa_column=_timestamp(default_now=True, nullable=False))
+    sequence: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    at: datetime = Field(sa_column=_timestamp(nullable=False))
     actor: str
     action: str
     subject: str
     detail: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
+    previous_hash: bytes
+    hash: bytes

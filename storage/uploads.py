@@ -12,10 +12,11 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlmodel import col
 
+from storage.audit import record
 from storage.errors import Conflict, NotFound
 from storage.features import features_key
 from storage.objects import ObjectStore
-from storage.tables import AuditEntry, IdempotencyRecord, Image, columns_of
+from storage.tables import IdempotencyRecord, Image, columns_of
 
 UPLOAD_CHANNEL = "safeguard_upload"
 _KEY_BYTES = 200
@@ -204,10 +205,6 @@ async def remove(engine: AsyncEngine, objects: ObjectStore, image_id: int, *, ac
         ).one_or_none()
         if row is None:
             raise NotFound(f"there is no image {image_id}")
-        await connection.execute(
-            insert(AuditEntry).values(
-                actor=actor, action="image.delete", subject=f"image/{image_id}", detail={"sha256": row.sha256.hex()}
-            )
-        )
         await objects.delete(features_key(row.s3_path))
         await objects.delete(row.s3_path)
+        await record(connection, actor, "image.delete", f"image/{image_id}", {"sha256": row.sha256.hex()})

@@ -37,7 +37,7 @@ from storage.tables import Image
 from storage.uploads import NewImage, remove, upload
 from storage.vectors import PDQ_SPACE, VectorRows, VectorSpace, VectorTable, connect
 from tests.deployments.pipeline.conftest import Upload, claim_all, run_queue, state
-from tests.installation import apart, clear
+from tests.installation import apart, clear, tampering
 from tests.service.pictures import edited, jpeg, photo
 
 SMALL = Sizes(rows=2, objects=2, images=3, vectors=4, suspects=2)
@@ -518,7 +518,8 @@ def test_the_report_and_the_progress_can_be_read_in_a_log_file(monkeypatch: pyte
 async def test_the_audit_tells_a_late_removal_from_a_leftover(world: World) -> None:
     await remove(world.engine, world.objects, world.ids[3], actor="test")
     assert await world.found() == {}, "its vectors may be on their way out"
-    await world.execute("UPDATE audit SET at = now() - interval '2 minutes'")
+    async with world.engine.begin() as connection, tampering(connection):
+        await connection.execute(text("UPDATE audit SET at = now() - interval '2 minutes'"))
     assert await world.found() == {Kind.EXTRA_VECTORS: 1}
     with pytest.raises(NotFound):
         await images.get(world.engine, world.ids[3])

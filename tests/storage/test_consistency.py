@@ -29,7 +29,7 @@ from storage.objects import ObjectStore
 from storage.tables import Image
 from storage.uploads import NewImage, remove, upload
 from storage.vectors import VectorRows, VectorSpace, VectorTable, connect, read_regions, table_names
-from tests.installation import apart, clear
+from tests.installation import apart, clear, tampering
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +172,7 @@ async def test_an_image_just_deleted_is_not_unknown_yet(engine: AsyncEngine, obj
     assert await unknown_images(engine, ids) == [10**12]
     await remove(engine, objects, first.id, actor="test")
     assert await unknown_images(engine, ids) == [10**12]
-    async with engine.begin() as connection:
+    async with engine.begin() as connection, tampering(connection):
         await connection.execute(text("UPDATE audit SET at = now() - interval '2 minutes'"))
     assert await unknown_images(engine, ids) == [first.id, 10**12]
 

@@ -61,7 +61,7 @@ async def link_counts(engine: AsyncEngine, model: str) -> Counter[str]:
 
 
 async def audited(engine: AsyncEngine, model: str) -> list[tuple[str, str, dict[str, str]]]:
-    statement = text("SELECT action, actor, detail FROM audit WHERE subject = :subject ORDER BY id")
+    statement = text("SELECT action, actor, detail FROM audit WHERE subject = :subject ORDER BY sequence")
     async with engine.connect() as connection:
         return [tuple(row) for row in (await connection.execute(statement, {"subject": f"model/{model}"})).all()]
 

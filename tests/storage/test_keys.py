@@ -18,7 +18,7 @@ def name() -> str:
 
 
 async def test_a_key_is_known_by_its_hash_only(engine: AsyncEngine, name: str) -> None:
-    key = await create_key(engine, name, ["image:read", "image:write"])
+    key = await create_key(engine, name, ["image:read", "image:write"], actor="test")
     who = await authenticate(engine, key)
     assert who.name == name and who.scopes == {"image:read", "image:write"}
     async with engine.connect() as connection:
@@ -30,14 +30,16 @@ async def test_a_key_is_known_by_its_hash_only(engine: AsyncEngine, name: str) -
 
 
 async def test_revocation_and_expiry_act_at_once(engine: AsyncEngine, name: str) -> None:
-    key = await create_key(engine, name, ["admin"])
-    await revoke_key(engine, name)
-    await revoke_key(engine, name)
+    key = await create_key(engine, name, ["admin"], actor="test")
+    await revoke_key(engine, name, actor="test")
+    await revoke_key(engine, name, actor="test")
     with pytest.raises(Unauthenticated):
         await authenticate(engine, key)
     with pytest.raises(NotFound):
-        await revoke_key(engine, name + "x")
-    soon = await create_key(engine, name + "-2", ["admin"], expires_at=datetime.now(UTC) + timedelta(seconds=0.5))
+        await revoke_key(engine, name + "x", actor="test")
+    soon = await create_key(
+        engine, name + "-2", ["admin"], expires_at=datetime.now(UTC) + timedelta(seconds=0.5), actor="test"
+    )
     await authenticate(engine, soon)
     await asyncio.sleep(0.6)
     with pytest.raises(Unauthenticated):
@@ -45,7 +47,7 @@ async def test_revocation_and_expiry_act_at_once(engine: AsyncEngine, name: str)
 
 
 async def test_a_limit_counts(engine: AsyncEngine, name: str) -> None:
-    key = await create_key(engine, name, ["admin"], rate_limit=3)
+    key = await create_key(engine, name, ["admin"], rate_limit=3, actor="test")
     answers = await asyncio.gather(*(authenticate(engine, key) for _ in range(9)), return_exceptions=True)
     refused = [answer for answer in answers if isinstance(answer, RateLimited)]
     assert len(refused) in (3, 6)  # 3 if the minute changed in between
@@ -61,10 +63,10 @@ async def test_a_limit_counts(engine: AsyncEngine, name: str) -> None:
 )  # fmt: skip
 async def test_bad_keys_are_refused(engine: AsyncEngine, name: str, options: dict) -> None:
     with pytest.raises(InvalidInput):
-        await create_key(engine, **{"name": name, "scopes": ["admin"], **options})
+        await create_key(engine, **{"name": name, "scopes": ["admin"], **options}, actor="test")
 
 
 async def test_names_are_unique(engine: AsyncEngine, name: str) -> None:
-    await create_key(engine, name, ["admin"])
+    await create_key(engine, name, ["admin"], actor="test")
     with pytest.raises(Conflict):
-        await create_key(engine, name, ["admin"])
+        await create_key(engine, name, ["admin"], actor="test")

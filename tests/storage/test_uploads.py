@@ -27,7 +27,7 @@ def queue() -> str:
 
 @pytest.fixture
 async def caller(engine: AsyncEngine) -> int:
-    key = await create_key(engine, uuid.uuid4().hex, ["image:write"])
+    key = await create_key(engine, uuid.uuid4().hex, ["image:write"], actor="test")
     return (await authenticate(engine, key)).key_id
 
 

@@ -132,7 +132,7 @@ async def make_client(engine: AsyncEngine, app: FastAPI) -> AsyncIterator[MakeCl
     async def make(*scopes: str, target: FastAPI | None = None) -> httpx.AsyncClient:
         headers = {}
         if scopes:
-            headers["Authorization"] = f"Bearer {await create_key(engine, str(uuid4()), scopes)}"
+            headers["Authorization"] = f"Bearer {await create_key(engine, str(uuid4()), scopes, actor='test')}"
         transport = httpx.ASGITransport(target or app, raise_app_exceptions=False)
         client = httpx.AsyncClient(transport=transport, base_url="http://restapi:8000/api/v1", headers=headers)
         clients.append(client)

@@ -70,7 +70,7 @@ async def test_a_body_is_not_read_before_the_key_is_known(make_client: MakeClien
 
 async def test_both_headers_carry_keys(engine: AsyncEngine, make_client: MakeClient) -> None:
     nobody, name = await make_client(), str(uuid4())
-    key = await create_key(engine, name, ["image:read"])
+    key = await create_key(engine, name, ["image:read"], actor="test")
     for headers in ({"Authorization": f"Bearer {key}"}, {"authorization": f"bearer {key}"}, {"X-API-Key": key}):
         assert (await nobody.get("/models", headers=headers)).status_code == 200
     bad = [
@@ -79,13 +79,13 @@ async def test_both_headers_carry_keys(engine: AsyncEngine, make_client: MakeCli
     ]  # fmt: skip
     for wrong in bad:
         is_problem(await nobody.get("/models", headers=httpx.Headers(wrong)), 401)
-    await revoke_key(engine, name)
+    await revoke_key(engine, name, actor="test")
     is_problem(await nobody.get("/models", headers={"X-API-Key": key}), 401)
 
 
 async def test_a_key_expires(engine: AsyncEngine, make_client: MakeClient) -> None:
     soon = datetime.now(UTC) + timedelta(seconds=0.5)
-    key = await create_key(engine, str(uuid4()), ["image:read"], expires_at=soon)
+    key = await create_key(engine, str(uuid4()), ["image:read"], expires_at=soon, actor="test")
     nobody = await make_client()
     answers = []
     for _ in range(20):
@@ -98,7 +98,7 @@ async def test_a_key_expires(engine: AsyncEngine, make_client: MakeClient) -> No
 
 
 async def test_a_rate_limit_says_when_to_come_back(engine: AsyncEngine, make_client: MakeClient) -> None:
-    key = await create_key(engine, str(uuid4()), ["image:read"], rate_limit=2)
+    key = await create_key(engine, str(uuid4()), ["image:read"], rate_limit=2, actor="test")
     nobody = await make_client()
     answers = [await nobody.get("/models", headers={"X-API-Key": key}) for _ in range(6)]
     limited = [answer for answer in answers if answer.status_code != 200]

@@ -233,7 +233,7 @@ async def test_one_image_goes_to_one_of_many_pollers(client: httpx.AsyncClient, 
 
 async def call_and_leave(app: FastAPI, engine: AsyncEngine, path: str, query: str, *, cancel: bool) -> None:
     """Sends a GET as a server would, and leaves after 0.4 s: by http.disconnect, or by cancelling as Serve does."""
-    key = await create_key(engine, str(uuid4()), ["image:process"])
+    key = await create_key(engine, str(uuid4()), ["image:process"], actor="test")
     left = asyncio.Event()
     first = True
 
