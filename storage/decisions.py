@@ -173,7 +173,7 @@ async def store(connection: AsyncConnection, rows: Sequence[dict[str, Any]]) -> 
             actor,
             [
                 (
-                    "decision",
+                    "image.decide",
                     f"image/{row['image_id']}",
                     {
                         "decision": numbers[row["image_id"]], "verdict": row["verdict"], "previous": row["previous"],

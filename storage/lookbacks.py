@@ -38,4 +38,4 @@ async def begin(
     }  # fmt: skip
     made = await connection.execute(insert(LookBack).values(**values).returning(col(LookBack.id)))
     await connection.execute(text("SELECT pg_notify(:channel, '')"), {"channel": LOOKBACK_CHANNEL})
-    return int(made.scalar_one())
+    return int(made.scalar_one() or 0)

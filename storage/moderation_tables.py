@@ -71,9 +71,9 @@ class BankMember(SQLModel, table=True):
         CheckConstraint("image_id IS NULL OR (pdq IS NULL AND sha256 IS NULL)", name="bank_member_one_form"),
         CheckConstraint("octet_length(pdq) = 32", name="bank_member_pdq_length"),
         CheckConstraint("octet_length(sha256) = 32", name="bank_member_sha256_length"),
-        UniqueConstraint("bank_id", "image_id", name="bank_member_image"),
-        Index("bank_member_hash", "bank_id", text("coalesce(pdq, '')"), text("coalesce(sha256, '')"), unique=True,
-              postgresql_where=text("image_id IS NULL")),
+        UniqueConstraint(
+            "bank_id", "image_id", "pdq", "sha256", name="bank_member_once", postgresql_nulls_not_distinct=True
+        ),
         Index("bank_member_by_image", "image_id", postgresql_where=text("image_id IS NOT NULL")),
         Index("bank_member_by_sha256", "sha256", postgresql_where=text("sha256 IS NOT NULL")),
     )  # fmt: skip

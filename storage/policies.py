@@ -71,4 +71,4 @@ async def ensure_active(engine: AsyncEngine, *, actor: str) -> int | None:
             "created_by": actor,
         }
         made = await connection.execute(insert(PolicyVersion).values(**values).returning(col(PolicyVersion.id)))
-        return int(made.scalar_one())
+        return int(made.scalar_one() or 0)

@@ -1,7 +1,7 @@
 """The audit is numbered without gaps, hash-chained and append-only.
 
 Revision ID: 0007
-Revises: 0004
+Revises: 0006
 """
 
 import sqlalchemy as sa
@@ -10,7 +10,7 @@ from alembic import op
 from storage.audit_chain import FIRST_PREVIOUS, entry_hash, parsed
 
 revision = "0007"
-down_revision = "0004"
+down_revision = "0006"
 branch_labels = None
 depends_on = None
 

@@ -1,7 +1,7 @@
 """The content filter: banks and their members, policies, decisions, what holds for each image, look-backs.
 
 Revision ID: 0008
-Revises: 0006
+Revises: 0007
 """
 
 import sqlalchemy as sa
@@ -9,7 +9,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0008"
-down_revision = "0006"
+down_revision = "0007"
 branch_labels = None
 depends_on = None
 
@@ -124,7 +124,9 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["bank_id"], ["bank.id"], ondelete="CASCADE"),
         sa.ForeignKeyConstraint(["image_id"], ["image.id"], ondelete="RESTRICT"),
         sa.PrimaryKeyConstraint("id"),
-        sa.UniqueConstraint("bank_id", "image_id", name="bank_member_image"),
+        sa.UniqueConstraint(
+            "bank_id", "image_id", "pdq", "sha256", name="bank_member_once", postgresql_nulls_not_distinct=True
+        ),
     )
     op.create_index(
         "bank_member_by_image",
@@ -135,13 +137,6 @@ def upgrade() -> None:
     )
     op.create_index(
         "bank_member_by_sha256", "bank_member", ["sha256"], unique=False, postgresql_where=sa.text("sha256 IS NOT NULL")
-    )
-    op.create_index(
-        "bank_member_hash",
-        "bank_member",
-        ["bank_id", sa.literal_column("coalesce(pdq, '')"), sa.literal_column("coalesce(sha256, '')")],
-        unique=True,
-        postgresql_where=sa.text("image_id IS NULL"),
     )
     op.create_table(
         "moderation",
@@ -190,7 +185,6 @@ def downgrade() -> None:
     op.drop_index("moderation_queue", table_name="moderation", postgresql_where=sa.text("verdict = 'review'"))
     op.drop_index("moderation_by_verdict", table_name="moderation")
     op.drop_table("moderation")
-    op.drop_index("bank_member_hash", table_name="bank_member", postgresql_where=sa.text("image_id IS NULL"))
     op.drop_index("bank_member_by_sha256", table_name="bank_member", postgresql_where=sa.text("sha256 IS NOT NULL"))
     op.drop_index("bank_member_by_image", table_name="bank_member", postgresql_where=sa.text("image_id IS NOT NULL"))
     op.drop_table("bank_member")

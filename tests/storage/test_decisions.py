@@ -1,0 +1,135 @@
+"""Decisions: finishing an image decides on it; bank matches by link, hash and bytes; nothing is decided twice."""
+
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from configs.facts import Facts
+from storage import claims
+from storage.bank_changes import BanksChanged, change_banks, hashes_version
+from storage.claims import Outcome
+from storage.decisions import decide
+from storage.links import Link
+from storage.objects import ObjectStore
+from tests.storage.test_claims import stored
+
+
+async def _bank(connection: AsyncConnection, kind: str = "unacceptable", *, pdq_distance: int = 31) -> int:
+    row = await connection.execute(
+        text(
+            "INSERT INTO bank (name, kind, relations, pdq_distance, created_by)"
+            " VALUES (:name, :kind, '{exact,copy,semantic}', :distance, 'test') RETURNING id"
+        ),
+        {"name": f"bank {uuid4()}", "kind": kind, "distance": pdq_distance},
+    )
+    return int(row.scalar_one())
+
+
+async def _member(connection: AsyncConnection, bank: int, **columns: object) -> int:
+    names = ", ".join(columns)
+    row = await connection.execute(
+        text(
+            f"INSERT INTO bank_member (bank_id, added_by, {names})"
+            f" VALUES (:bank, 'test', {', '.join(':' + name for name in columns)}) RETURNING id"
+        ),
+        {"bank": bank, **columns},
+    )
+    return int(row.scalar_one())
+
+
+async def _finish(engine: AsyncEngine, queue: str, **outcome: object) -> int:
+    (held,) = await claims.claim(engine, [queue], 1, lease_s=60, max_attempts=3)
+    scores = {"opennsfw@1": 0.01}
+    assert await claims.finish(engine, [Outcome(held, **{"content_scores": scores, **outcome})]) == {held.image_id}
+    return held.image_id
+
+
+async def _rows(engine: AsyncEngine, image_id: int) -> list[tuple[str, str | None, str | None]]:
+    async with engine.connect() as connection:
+        rows = await connection.execute(
+            text("SELECT verdict, previous, rule FROM decision WHERE image_id = :id ORDER BY id"), {"id": image_id}
+        )
+        return [tuple(row) for row in rows]
+
+
+@pytest.fixture
+def queue() -> str:
+    return f"queue-{uuid4()}"
+
+
+async def test_finishing_decides_once_with_facts_that_can_be_judged_again(
+    engine: AsyncEngine, objects: ObjectStore, queue: str
+) -> None:
+    await stored(engine, objects, queue)
+    image = await _finish(engine, queue, content_scores={"opennsfw@1": 0.95})
+    assert await _rows(engine, image) == [("block", None, "unsafe-content")]
+    async with engine.begin() as connection:
+        assert await decide(connection, [image], cause="again") == []
+    assert len(await _rows(engine, image)) == 1
+    async with engine.connect() as connection:
+        state = (await connection.execute(text("SELECT * FROM moderation WHERE image_id = :id"), {"id": image})).one()
+        kept = (
+            await connection.execute(text("SELECT * FROM decision WHERE id = :id"), {"id": state.decision_id})
+        ).one()
+        logged = await connection.scalar(
+            text("SELECT count(*) FROM audit WHERE subject = :subject AND action = 'image.decide'"),
+            {"subject": f"image/{image}"},
+        )
+        events = (
+            await connection.execute(text("SELECT type FROM event WHERE image_id = :id ORDER BY id"), {"id": image})
+        ).scalars()
+    assert (state.verdict, state.severity, kept.facts_digest) == ("block", 8, Facts.from_dict(kept.facts).digest())
+    assert logged == 1 and list(events) == ["image.processed", "image.decided"]
+
+
+async def test_a_link_to_a_member_decides_in_either_order(
+    engine: AsyncEngine, objects: ObjectStore, queue: str
+) -> None:
+    first, second, third = await stored(engine, objects, queue, 3)
+    assert await _finish(engine, queue) == first
+    async with engine.begin() as connection:
+        await change_banks(connection, hashes=False)
+        await _member(connection, await _bank(connection), image_id=first)
+        await decide(connection, [first], cause="member")
+    assert await _rows(engine, first) == [("allow", None, None), ("block", "allow", "known-unacceptable")]
+    link = Link(first, "copy", "geometry", 0.99, 0.98, {})
+    assert await _finish(engine, queue, links=[link]) == second
+    assert await _rows(engine, second) == [("block", None, "known-unacceptable")]
+    weak = Link(first, "copy", "geometry", 0.5, 0.98, {})  # below its own threshold: such a link is never made
+    assert await _finish(engine, queue, links=[weak]) == third
+    assert await _rows(engine, third) == [("allow", None, None)]
+    async with engine.begin() as connection:  # an allowed bank beats the match
+        await change_banks(connection, hashes=False)
+        await _member(connection, await _bank(connection, "allowed"), image_id=second)
+        (made,) = await decide(connection, [second], cause="member")
+    assert (made.verdict, made.previous) == ("allow", "block")
+
+
+async def test_hashes_count_and_a_change_of_them_is_noticed(
+    engine: AsyncEngine, objects: ObjectStore, queue: str
+) -> None:
+    await stored(engine, objects, queue, 2)
+    async with engine.begin() as connection:
+        await change_banks(connection, hashes=True)
+        member = await _member(connection, await _bank(connection, pdq_distance=20), pdq=b"x" * 32)
+    compared = await hashes_version(engine)
+    image = await _finish(engine, queue, hashes={member: 20}, compared=compared)
+    assert await _rows(engine, image) == [("block", None, "known-unacceptable")]
+    (held,) = await claims.claim(engine, [queue], 1, lease_s=60, max_attempts=3)
+    with pytest.raises(BanksChanged):
+        await claims.finish(engine, [Outcome(held, compared=compared - 1)])
+    far = Outcome(held, content_scores={"opennsfw@1": 0.0}, hashes={member: 21}, compared=compared)
+    assert await claims.finish(engine, [far]) == {held.image_id}
+    assert await _rows(engine, held.image_id) == [("allow", None, None)]
+
+
+async def test_the_same_bytes_as_a_hash_decide(engine: AsyncEngine, objects: ObjectStore, queue: str) -> None:
+    (image,) = await stored(engine, objects, queue)
+    async with engine.begin() as connection:
+        await change_banks(connection, hashes=False)
+        digest = await connection.scalar(text("SELECT sha256 FROM image WHERE id = :id"), {"id": image})
+        await _member(connection, await _bank(connection), sha256=digest)
+    assert await _finish(engine, queue) == image
+    assert await _rows(engine, image) == [("block", None, "known-unacceptable")]
