@@ -19,6 +19,7 @@ _WEBHOOK = text(
 async def webhooks(engine: AsyncEngine) -> AsyncIterator[tuple[int, int, int]]:
     """One that wants all, one that wants deletions only, one that is disabled."""
     async with engine.begin() as connection:
+        await connection.execute(text("DELETE FROM event"))
         made = [
             (await connection.execute(_WEBHOOK, {"types": types, "enabled": enabled})).scalar_one()
             for types, enabled in (([], True), (["image.deleted"], True), ([], False))
