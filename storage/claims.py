@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from storage.bank_changes import hold_banks
 from storage.errors import InvalidInput, NotFound, StaleClaim
+from storage.failures import tell_failures
 from storage.finishing import store_hashes, tell_and_decide
 from storage.generations import hold
 from storage.links import Link, store_links
@@ -72,6 +73,7 @@ UPDATE image SET
     lease_token = NULL, lease_expires_at = NULL
 WHERE id IN (SELECT id FROM image WHERE status = 'PROCESSING' AND lease_expires_at < now()
              ORDER BY lease_expires_at LIMIT 200 FOR UPDATE SKIP LOCKED)
+RETURNING id, status, failure, attempt
 """)
 
 CLAIM = text("""
@@ -120,7 +122,7 @@ UPDATE image SET
     not_before = now() + make_interval(secs => :retry_delay_s * power(2, least(attempt, 16) - 1)),
     lease_token = NULL, lease_expires_at = NULL
 WHERE id = :id AND lease_token = :token AND status = 'PROCESSING'
-RETURNING status
+RETURNING id, status, failure, attempt
 """)
 
 
@@ -131,7 +133,9 @@ async def expire(engine: AsyncEngine, *, max_attempts: int) -> int:
         Claims taken back, at most 200 a call.
     """
     async with engine.begin() as connection:
-        return (await connection.execute(_EXPIRE, {"max_attempts": max_attempts})).rowcount
+        rows = (await connection.execute(_EXPIRE, {"max_attempts": max_attempts})).all()
+        await tell_failures(connection, rows)
+    return len(rows)
 
 
 async def claim(
@@ -155,13 +159,7 @@ async def claim(
             if wanted <= 0:
                 break
             arguments = {"model_name": model_name, "limit": wanted, "lease_s": lease_s}
-            rows = (await connection.execute(CLAIM, arguments)).all()
-            claims += [
-                Claim(
-                    r.id, r.s3_path, r.name, r.model_name, bytes(r.sha256), r.lease_token, r.attempt, r.lease_expires_at
-                )
-                for r in rows
-            ]
+            claims += [Claim(*row) for row in (await connection.execute(CLAIM, arguments)).all()]
     return sorted(claims, key=lambda held: held.image_id)
 
 
@@ -255,8 +253,9 @@ async def release(
         "retry_delay_s": retry_delay_s, "max_attempts": max_attempts,
     }  # fmt: skip
     async with engine.begin() as connection:
-        status = (await connection.execute(_RELEASE, arguments)).scalar_one_or_none()
-    return Status(status) if status else None
+        rows = (await connection.execute(_RELEASE, arguments)).all()
+        await tell_failures(connection, rows)
+    return Status(rows[0].status) if rows else None
 
 
 async def deliver(engine: AsyncEngine, image_id: int, token: UUID, related_ids: Sequence[int]) -> None:

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from storage.audit import record_many
 from storage.claims import MISSING_PICTURE
 from storage.consistency import ImageRow, lock_rows
+from storage.failures import tell_failures
 from storage.uploads import UPLOAD_CHANNEL
 
 ACTOR = "safeguard check"
@@ -29,7 +30,7 @@ _NOTIFY = text("SELECT pg_notify(:channel, :name)")
 
 _FAIL = text("""
 UPDATE image SET status = 'FAILED', failure = :reason, lease_token = NULL, lease_expires_at = NULL, not_before = NULL
-WHERE id = :id
+WHERE id = :id RETURNING id, status, failure, attempt
 """)
 
 
@@ -67,6 +68,7 @@ async def requeue(connection: AsyncConnection, reasons: Mapping[int, str]) -> No
 
 async def fail_missing(connection: AsyncConnection, row: ImageRow) -> None:
     """Makes an image FAILED because its picture is missing; the row must be locked by the caller's transaction."""
-    await connection.execute(_FAIL, {"id": row.id, "reason": MISSING_PICTURE})
+    failed = await connection.execute(_FAIL, {"id": row.id, "reason": MISSING_PICTURE})
+    await tell_failures(connection, failed.all())
     detail = {"reason": MISSING_PICTURE, "s3_path": row.s3_path, "status": row.status}
     await audit(connection, "image.fail", [(f"image/{row.id}", detail)])

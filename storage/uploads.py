@@ -16,6 +16,7 @@ from storage.audit import record
 from storage.errors import Conflict, NotFound
 from storage.features import features_key
 from storage.objects import ObjectStore
+from storage.outbox import EventType, emit
 from storage.tables import IdempotencyRecord, Image, columns_of
 
 UPLOAD_CHANNEL = "safeguard_upload"
@@ -205,6 +206,7 @@ async def remove(engine: AsyncEngine, objects: ObjectStore, image_id: int, *, ac
         ).one_or_none()
         if row is None:
             raise NotFound(f"there is no image {image_id}")
+        await emit(connection, EventType.IMAGE_DELETED, image_id, {"sha256": row.sha256.hex()})
         await objects.delete(features_key(row.s3_path))
         await objects.delete(row.s3_path)
         await record(connection, actor, "image.delete", f"image/{image_id}", {"sha256": row.sha256.hex()})
