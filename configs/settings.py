@@ -2,10 +2,10 @@
 
 import os
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, IPvAnyNetwork, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 SETTINGS_FILE = "settings.env"
 PLACEHOLDER_SECRETS = frozenset({"changeme", "change-me", "password", "secret", "postgres", "minioadmin", "admin"})
@@ -82,6 +82,29 @@ class Settings(BaseSettings):
     strict_models: bool = Field(False, description="refuse model names that configs/models.yaml does not know")
     idempotency_s: float = Field(86_400.0, gt=0, description="how long an Idempotency-Key is remembered, seconds")
 
+    webhook_timeout_s: float = Field(10.0, gt=0, le=120, description="limit of one try to deliver an event")
+    webhook_connect_timeout_s: float = Field(3.0, gt=0, description="limit for finding and connecting to a receiver")
+    webhook_attempts: int = Field(20, ge=1, le=1000, description="tries of a delivery before it is a dead letter")
+    webhook_max_age_s: float = Field(259_200.0, gt=0, description="an event not delivered by then is a dead letter")
+    webhook_retry_s: float = Field(
+        2.0, gt=0, description="pause after the first failed try; three times as long after each further one"
+    )
+    webhook_retry_max_s: float = Field(10_800.0, gt=0, description="longest pause between two tries")
+    webhook_keep_s: float = Field(
+        2_592_000.0, gt=0, description="how long events and deliveries are kept for replay, seconds"
+    )
+    webhook_rotation_s: float = Field(
+        86_400.0, ge=0, description="how long the secret before a rotation signs too, seconds"
+    )
+    webhook_allow_private: Annotated[list[IPvAnyNetwork], NoDecode] = Field(
+        default_factory=list,
+        description="networks beside the public internet that webhooks may lead to, e.g. 10.1.0.0/16, 127.0.0.1/32",
+    )
+    webhook_allow_http: bool = Field(
+        False,
+        description="webhooks may use http:// outside of those networks; their content can then be read on the way",
+    )
+
     models_file: Path = Field(Path(__file__).with_name("models.yaml"), description="what each model_name means")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="where networks run")
     dtype: str = Field(
@@ -95,6 +118,11 @@ class Settings(BaseSettings):
     model_threads: int = Field(
         0, ge=0, le=256, description="threads of one network call; 0: the replica's own CPU share, at least 1"
     )
+
+    @field_validator("webhook_allow_private", mode="before")
+    @classmethod
+    def _separated(cls, value: object) -> object:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -110,6 +138,11 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"SAFEGUARD_LEASE_S={self.lease_s} is under three times SAFEGUARD_S3_CONNECT_TIMEOUT_S="
                 f"{self.s3_connect_timeout_s}: claims would expire while a picture is being fetched"
+            )
+        if self.webhook_connect_timeout_s > self.webhook_timeout_s:
+            raise ValueError(
+                f"SAFEGUARD_WEBHOOK_CONNECT_TIMEOUT_S={self.webhook_connect_timeout_s} is above"
+                f" SAFEGUARD_WEBHOOK_TIMEOUT_S={self.webhook_timeout_s}"
             )
         if self.s3_bucket == self.s3_vectors_bucket:
             raise ValueError(

@@ -11,6 +11,7 @@ from deployments.embedder import Embedder
 from deployments.ingress.replica import Ingress
 from deployments.pipeline.replica import Pipeline
 from deployments.similarity.replicas import SimilarityReader, SimilarityWriter
+from deployments.webhooks.replica import WebhookSender
 
 
 class _Options(BaseModel):
@@ -46,6 +47,13 @@ class WriterOptions(_Options):
     optimize_every: int = Field(50, ge=1, description="commits between two rounds of merging small files")
 
 
+class WebhookOptions(_Options):
+    """The sender of webhooks."""
+
+    per_webhook: int = Field(8, ge=1, le=256, description="tries of one webhook under way at a time")
+    idle_s: float = Field(1.0, gt=0, le=60, description="what is due is looked for after so long even without a signal")
+
+
 class IngressOptions(_Options):
     """The REST API."""
 
@@ -61,6 +69,7 @@ class ServingOptions(_Options):
     detector: NetworkOptions = NetworkOptions(max_batch_frames=16)
     reader: ReaderOptions = ReaderOptions()
     writer: WriterOptions = WriterOptions()
+    webhooks: WebhookOptions = WebhookOptions()
 
     @model_validator(mode="after")
     def _timeouts_nest(self) -> "ServingOptions":
@@ -88,5 +97,6 @@ def build(args: dict[str, Any]) -> Application:
     pipeline = serve.deployment(Pipeline, name="Pipeline").bind(
         embedder, detector, reader, writer, **options.pipeline.model_dump()
     )
+    sender = serve.deployment(WebhookSender, name="WebhookSender").bind(**options.webhooks.model_dump())
     ingress = serve.deployment(serve.ingress()(Ingress), name="Ingress")
-    return ingress.bind(pipeline, reader, writer, **options.ingress.model_dump())
+    return ingress.bind(pipeline, reader, writer, sender, **options.ingress.model_dump())

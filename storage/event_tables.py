@@ -42,8 +42,10 @@ class Webhook(SQLModel, table=True):
     description: str = Field(default="", sa_column=Column(Text, nullable=False, server_default=""))
     types: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False), description="wanted; empty: all")
     enabled: bool = Field(default=True, sa_column_kwargs={"server_default": "true"})
-    secret: str = Field(sa_column=Column(Text, nullable=False), description="whsec_ and base64 of random bytes")
-    old_secret: str | None = Field(default=None, sa_column=Column(Text))
+    secret: str = Field(
+        sa_column=Column(Text, nullable=False), repr=False, description="whsec_ and base64 of random bytes"
+    )
+    old_secret: str | None = Field(default=None, sa_column=Column(Text), repr=False)
     old_secret_until: datetime | None = Field(
         default=None, sa_column=_moment(), description="until then the secret before the last rotation signs too"
     )

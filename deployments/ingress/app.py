@@ -14,6 +14,7 @@ from deployments.ingress import (
     problems,
     processing,
     searching,
+    webhooks,
 )
 from deployments.ingress.body import FORM_BYTES, BodyLimit
 from deployments.ingress.context import Context
@@ -27,6 +28,7 @@ _TAGS = [
     {"name": "search", "description": "Search without storing."},
     {"name": "models", "description": "What can process an image."},
     {"name": "jobs", "description": "Bulk indexing of a corpus in S3."},
+    {"name": "webhooks", "description": "Who is told of events; signed, in order per image, at least once."},
     {"name": "health", "description": "For probes; no key needed."},
 ]
 _DESCRIPTION = """Finds semantic copies of images, recognises people and objects, filters content.
@@ -55,7 +57,7 @@ def create_app(context: Context) -> FastAPI:
     problems.install(app)
     app.add_middleware(BodyLimit, max_bytes=context.settings.max_upload_bytes + FORM_BYTES)
     # processing before images: /image/poll/{model_name} must not be read as an image's id.
-    for module in (processing, images, evidence, moderation, searching, catalogue, jobs):
+    for module in (processing, images, evidence, moderation, searching, catalogue, jobs, webhooks):
         app.include_router(module.router, prefix=BASE_PATH)
     app.include_router(health.router)
     app.openapi = lambda: documents.describe(app)  # type: ignore[method-assign]

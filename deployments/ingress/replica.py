@@ -19,6 +19,7 @@ class Ingress:
 
     Args:
         pipeline, reader, writer: handles of the deployments it calls.
+        sender: handle of the WebhookSender; nobody calls it, but Serve deploys only what is bound.
         call_timeout_s: limit of each such call, seconds.
     """
 
@@ -27,6 +28,7 @@ class Ingress:
         pipeline: DeploymentHandle,
         reader: DeploymentHandle,
         writer: DeploymentHandle,
+        sender: DeploymentHandle,
         *,
         call_timeout_s: float = 30.0,
     ) -> None:

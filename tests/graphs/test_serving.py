@@ -10,11 +10,14 @@ from ray.serve import Application
 from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import ServeDeploySchema
 
+from configs.settings import Settings
 from graphs.serving import ServingOptions, build
 
 ROOT = Path(__file__).parents[2]
 FILES = [ROOT / "serve_config.yaml", ROOT / "configs" / "serve_gpu.yaml"]
-DEPLOYMENTS = {"Ingress", "Pipeline", "Embedder", "Detector", "SimilarityReader", "SimilarityWriter"}
+DEPLOYMENTS = {
+    "Ingress", "Pipeline", "Embedder", "Detector", "SimilarityReader", "SimilarityWriter", "WebhookSender"
+}  # fmt: skip
 
 
 def application(path: Path) -> Any:
@@ -58,6 +61,7 @@ def test_the_gpu_one_scales_on_gpus() -> None:
         {"detector": {"max_batch_frames": "many"}},
         {"reader": {"stale_s": -1}},
         {"writer": {"optimize_every": 0}},
+        {"webhooks": {"per_webhook": 0}},
         {"ingress": {"call_timeout_s": 90}, "pipeline": {"call_timeout_s": 60}},
     ],
 )
@@ -87,7 +91,8 @@ def test_the_file_names_the_deployments_that_are_built(path: Path) -> None:
     graph = built(described.args)
     assert {one.name for one in described.deployments} == set(graph)
     for name, options in described.args.items():
-        owner = {"reader": "SimilarityReader", "writer": "SimilarityWriter"}.get(name, name.capitalize())
+        other = {"reader": "SimilarityReader", "writer": "SimilarityWriter", "webhooks": "WebhookSender"}
+        owner = other.get(name, name.capitalize())
         assert graph[owner].init_kwargs.items() >= options.items(), f"{name}: the options do not reach {owner}"
 
 
@@ -107,6 +112,8 @@ def test_limits_fit_into_one_another(path: Path) -> None:
     by_name = {one.name: one for one in found.deployments}
     writer = by_name["SimilarityWriter"]
     assert writer.num_replicas == 1 and not isinstance(writer.autoscaling_config, dict), "two writers fence each other"
+    longest_try = Settings.model_fields["webhook_timeout_s"].default
+    assert by_name["WebhookSender"].graceful_shutdown_timeout_s > longest_try, "tries under way would be cut off"
     assert by_name["Pipeline"].graceful_shutdown_timeout_s >= options.pipeline.call_timeout_s
     for name in ("Embedder", "Detector"):
         assert by_name[name].max_ongoing_requests >= by_name[name].user_config["max_batch_calls"]

@@ -35,6 +35,15 @@ ROUTES = [
     ("GET", "/jobs/1000000000/failures", "admin"),
     ("POST", "/jobs/1000000000/retry", "admin"),
     ("POST", "/jobs/1000000000/pause", "admin"),
+    ("GET", "/webhooks", "admin"),
+    ("POST", "/webhooks", "admin"),
+    ("GET", "/webhooks/1000000000", "admin"),
+    ("PATCH", "/webhooks/1000000000", "admin"),
+    ("DELETE", "/webhooks/1000000000", "admin"),
+    ("POST", "/webhooks/1000000000/rotate", "admin"),
+    ("POST", "/webhooks/1000000000/test", "admin"),
+    ("GET", "/webhooks/1000000000/deliveries", "admin"),
+    ("POST", "/webhooks/1000000000/replay", "admin"),
 ]
 
 
@@ -48,6 +57,7 @@ def test_the_list_is_complete(app: FastAPI) -> None:
     listed = set()
     for method, path, _ in ROUTES:
         name = re.sub(r"jobs/\d+", "jobs/{job_id}", path.split("?")[0]).replace("pause", "{action}")
+        name = re.sub(r"webhooks/\d+", "webhooks/{webhook_id}", name)
         listed.add((method, "/api/v1" + re.sub(r"/\d+", "/{image_id}", name).replace("nobody", "{model_name}")))
     assert listed == documented
 

@@ -1,0 +1,174 @@
+"""Where webhooks may lead: the guard against requests into private networks (SSRF). Imports configs and errors only.
+
+A name is resolved here, every address that it has is checked, and the very address that was checked is connected to
+(``Guard.connect``), so a name that changes its mind in between gains nothing.
+"""
+
+import asyncio
+import ipaddress
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Executor
+from socket import SOCK_STREAM
+from socket import gaierror as ResolutionError
+from typing import Any
+
+import httpx
+
+from configs.settings import Settings
+from storage.errors import InvalidInput, SafeGuardError
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Resolve = Callable[[str, int], Awaitable[list[str]]]
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_CLOUD = frozenset({ipaddress.IPv4Address("168.63.129.16")})
+"""Metadata services with public addresses (Azure's); the others' are link-local or private."""
+_MAX_URL = 2000
+
+
+class AddressRefused(SafeGuardError):
+    """The address of a webhook must not be connected to; the message says why."""
+
+
+def system_resolver(executor: Executor | None = None) -> Resolve:
+    """Asks the system for the addresses of a name.
+
+    Args:
+        executor: where the blocking calls run; None is the loop's own.
+    """
+    import socket
+
+    async def resolve(host: str, port: int) -> list[str]:
+        def ask() -> list[tuple[Any, ...]]:
+            return list(socket.getaddrinfo(host, port, type=SOCK_STREAM))
+
+        found = await asyncio.get_running_loop().run_in_executor(executor, ask)
+        return list(dict.fromkeys(str(one[4][0]) for one in found))
+
+    return resolve
+
+
+def _meant(address: Address) -> Address:
+    """The IPv4 address inside of an IPv6 one, where there is one."""
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return address.ipv4_mapped
+        if address in _NAT64:
+            return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        inside = address.sixtofour or (address.teredo and address.teredo[1])
+        if inside and not inside.is_global:
+            return inside
+    return address
+
+
+def _literal(host: str) -> Address | None:
+    try:
+        return ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return None
+
+
+class Guard:
+    """Checks addresses of webhooks.
+
+    Args:
+        settings: say which networks and whether plain http are allowed.
+        resolve: gives the addresses of a name.
+    """
+
+    def __init__(self, settings: Settings, resolve: Resolve | None = None) -> None:
+        self._allowed = settings.webhook_allow_private
+        self._http = settings.webhook_allow_http
+        self._timeout_s = settings.webhook_connect_timeout_s
+        self._resolve = resolve or system_resolver()
+
+    def _allows(self, address: Address) -> bool:
+        return any(address.version == network.version and address in network for network in self._allowed)
+
+    def refusal(self, address: str, *, plain: bool) -> str | None:
+        """Why an IP address must not be connected to; None if it may.
+
+        Args:
+            address: as the resolver gives it.
+            plain: without TLS.
+        """
+        found = _literal(address)
+        if found is None:
+            return f"{address} is no IP address"
+        meant = _meant(found)
+        if self._allows(meant):
+            return None
+        if not meant.is_global or meant.is_multicast or meant.is_reserved or meant in _CLOUD:
+            return f"{address} is not on the public internet; SAFEGUARD_WEBHOOK_ALLOW_PRIVATE can allow its network"
+        if plain and not self._http:
+            return (
+                "http:// is only for networks in SAFEGUARD_WEBHOOK_ALLOW_PRIVATE, or with SAFEGUARD_WEBHOOK_ALLOW_HTTP"
+            )
+        return None
+
+    async def addresses(self, host: str, port: int, *, plain: bool) -> list[str]:
+        """The addresses of a host, each checked.
+
+        Raises:
+            AddressRefused: it has none within the limit of time, or one that must not be connected to.
+        """
+        if _literal(host) is not None:
+            found: Sequence[str] = [host]
+        else:
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    found = await self._resolve(host, port)
+            except (ResolutionError, UnicodeError) as error:
+                raise AddressRefused(f"the name {host} does not resolve") from error
+            except TimeoutError as error:
+                raise AddressRefused(f"the name {host} did not resolve within {self._timeout_s:g} s") from error
+        if not found:
+            raise AddressRefused(f"the name {host} does not resolve")
+        for one in found:
+            reason = self.refusal(one, plain=plain)
+            if reason is not None:
+                raise AddressRefused(reason if one == host else f"{host}: {reason}")
+        return list(found)
+
+    async def check(self, url: str) -> str:
+        """An address that somebody wants to have events sent to.
+
+        Returns:
+            It in its normal form.
+        Raises:
+            InvalidInput: it is malformed, its name does not resolve, or it leads where it must not.
+        """
+        parsed = parse(url)
+        try:
+            await self.addresses(parsed.raw_host.decode(), port_of(parsed), plain=parsed.scheme == "http")
+        except AddressRefused as error:
+            raise InvalidInput(str(error), "url") from error
+        return str(parsed)
+
+
+def port_of(url: httpx.URL) -> int:
+    """The port, where none is given that of the scheme."""
+    return url.port or (443 if url.scheme == "https" else 80)
+
+
+def parse(url: str) -> httpx.URL:
+    """An address in parts.
+
+    Raises:
+        InvalidInput: it is no http(s) address of a host, or has a password or a fragment.
+    """
+    if len(url) > _MAX_URL:
+        raise InvalidInput(f"the address is longer than {_MAX_URL} characters", "url")
+    try:
+        parsed = httpx.URL(url)
+        host = parsed.raw_host.decode()
+    except (httpx.InvalidURL, UnicodeError, ValueError) as error:
+        raise InvalidInput(f"not an address: {error}", "url") from error
+    if parsed.scheme not in ("http", "https") or not host:
+        raise InvalidInput("not an address of the form https://host/path", "url")
+    if parsed.userinfo:
+        raise InvalidInput("an address with a password is not taken; check the signature instead", "url")
+    if parsed.fragment:
+        raise InvalidInput("what follows # is never sent; leave it out", "url")
+    if parsed.port == 0:
+        raise InvalidInput("there is no port 0", "url")
+    return parsed

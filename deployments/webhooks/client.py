@@ -1,0 +1,175 @@
+"""Sends one signed event: with limits of time and size, to checked addresses, never after a redirect. Knows no database."""
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpcore
+
+from configs.settings import Settings
+from deployments.webhooks.addresses import AddressRefused, Guard, Resolve, parse, port_of, system_resolver
+from deployments.webhooks.signing import body_of, headers_of
+from storage.deliveries import Outgoing
+from storage.errors import InvalidInput
+
+_ANSWER_BYTES = 16 * 2**10
+_BODY_S = 1.0
+_RESOLVERS = 32
+"""Threads that ask for names: one that hangs holds up nobody else."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of one try.
+
+    Args:
+        status: HTTP status; None without an answer.
+        error: why it failed; None if the event was taken.
+        retry_after_s: pause that the receiver has asked for, seconds.
+    """
+
+    status: int | None
+    error: str | None
+    retry_after_s: float = 0.0
+
+
+class _Connector(httpcore.AsyncNetworkBackend):
+    """Connects to the very addresses that the guard has checked; TLS still verifies the name."""
+
+    def __init__(self, guard: Guard, *, plain: bool) -> None:
+        self._guard = guard
+        self._plain = plain
+        self._inner = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 (httpcore's signature)
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """See httpcore; the first address that answers is taken."""
+        failed: Exception | None = None
+        for address in await self._guard.addresses(host, port, plain=self._plain):
+            try:
+                return await self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failed = error
+        assert failed is not None
+        raise failed
+
+    async def sleep(self, seconds: float) -> None:
+        """See httpcore."""
+        await asyncio.sleep(seconds)
+
+
+class WebhookClient:
+    """Keeps connections to receivers; make it on the loop that uses it.
+
+    Args:
+        settings: limits of time, and where webhooks may lead.
+        resolve: gives the addresses of a name; None asks the system.
+        tls: what certificates are trusted; None: those that the system or certifi trusts.
+    """
+
+    def __init__(
+        self, settings: Settings, *, resolve: Resolve | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._total_s = settings.webhook_timeout_s
+        self._connect_s = settings.webhook_connect_timeout_s
+        self._threads = ThreadPoolExecutor(_RESOLVERS, thread_name_prefix="resolve")
+        guard = Guard(settings, resolve or system_resolver(self._threads))
+        self._pools = {
+            scheme: httpcore.AsyncConnectionPool(
+                ssl_context=tls, max_connections=None, keepalive_expiry=15.0,
+                network_backend=_Connector(guard, plain=scheme == "http"),
+            )
+            for scheme in ("http", "https")
+        }  # fmt: skip
+
+    async def send(self, event: Outgoing) -> Answer:
+        """One try."""
+        body = body_of(event)
+        try:
+            async with asyncio.timeout(self._total_s):
+                return await self._post(event, body)
+        except TimeoutError:
+            return Answer(None, f"no answer within {self._total_s:g} s")
+        except (AddressRefused, InvalidInput) as error:
+            return Answer(None, str(error))
+        except httpcore.ConnectTimeout:
+            return Answer(None, f"no connection within {self._connect_s:g} s")
+        except httpcore.ConnectError as error:
+            return Answer(None, f"no connection: {_said(error)}")
+        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
+            return Answer(None, f"the connection broke: {type(error).__name__}")
+
+    async def _post(self, event: Outgoing, body: bytes) -> Answer:
+        url = parse(event.url)
+        default = {"http": 80, "https": 443}[url.scheme]
+        port = port_of(url)
+        host = f"[{url.host}]" if ":" in url.host else url.raw_host.decode()
+        headers = [
+            (b"Host", (host if port == default else f"{host}:{port}").encode()),
+            *headers_of(event.message_id, event.secrets, body, datetime.now(UTC)),
+            (b"Accept-Encoding", b"identity"),
+            (b"Content-Length", str(len(body)).encode()),
+        ]
+        target = httpcore.URL(scheme=url.scheme.encode(), host=url.raw_host, port=port, target=url.raw_path)
+        limits = {"connect": self._connect_s, "read": self._total_s, "write": self._total_s, "pool": self._total_s}
+        async with self._pools[url.scheme].stream(
+            "POST", target, headers=headers, content=body, extensions={"timeout": limits}
+        ) as answer:
+            # Of the body nothing is used: a little is read, for a short time, so that the connection can be kept.
+            read = 0
+            with contextlib.suppress(TimeoutError, httpcore.NetworkError, httpcore.ProtocolError):
+                async with asyncio.timeout(_BODY_S):
+                    async for chunk in answer.aiter_stream():
+                        read += len(chunk)
+                        if read > _ANSWER_BYTES:
+                            break
+        return _judged(answer.status, dict(answer.headers))
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        for pool in self._pools.values():
+            await pool.aclose()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _judged(status: int, headers: dict[bytes, bytes]) -> Answer:
+    if 200 <= status < 300:
+        return Answer(status, None)
+    if 300 <= status < 400:
+        return Answer(status, f"answered {status}: redirects are not followed; give the address that it leads to")
+    given = {name.lower(): value for name, value in headers.items()}.get(b"retry-after", b"")
+    return Answer(status, f"answered {status}", _pause(given.decode("ascii", "replace").strip()))
+
+
+def _pause(given: str) -> float:
+    if given.isdigit():
+        return float(given[:9])
+    try:
+        wanted = parsedate_to_datetime(given)
+        return max(0.0, (wanted - datetime.now(UTC)).total_seconds())
+    except (TypeError, ValueError):
+        return 0.0
+
+
+def _said(error: Exception) -> str:
+    """What the system or TLS says, in few words."""
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"the certificate is not valid: {cause.verify_message}"
+    if isinstance(cause, ssl.SSLError):
+        return f"TLS: {cause.reason or 'failed'}"
+    return (cause.strerror if isinstance(cause, OSError) else None) or type(cause).__name__

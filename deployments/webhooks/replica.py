@@ -1,0 +1,43 @@
+"""The WebhookSender replica: Ray Serve around sender.py. One is enough; two would share the work."""
+
+from typing import Any
+
+from configs.settings import load_settings
+from deployments.logs import log_to_replica
+from deployments.webhooks.client import WebhookClient
+from deployments.webhooks.sender import Sender
+from storage.database import create_engine
+
+_POOL = 4
+"""Connections to the database: claims and records are short."""
+
+
+class WebhookSender:
+    """Delivers events to webhooks by itself; nobody calls it.
+
+    Args:
+        per_webhook: tries of one webhook under way at a time.
+        idle_s: what is due is looked for after so many seconds even without a signal.
+    """
+
+    async def __init__(self, *, per_webhook: int = 8, idle_s: float = 1.0) -> None:  # type: ignore[misc]
+        log_to_replica()
+        settings = load_settings()
+        self._engine = create_engine(settings, pool_size=_POOL)
+        self._client = WebhookClient(settings)
+        self._sender = Sender(self._engine, settings, self._client, per_webhook=per_webhook, idle_s=idle_s)
+        await self._sender.start()
+
+    async def check_health(self) -> None:
+        """Fails if sending has died. Says nothing of PostgreSQL: its outage must not restart replicas."""
+        self._sender.check()
+
+    async def info(self) -> dict[str, Any]:
+        """Tries under way now."""
+        return {"in_work": self._sender.in_work}
+
+    async def __del__(self) -> None:
+        """Graceful shutdown: claims no more, waits for the tries under way."""
+        await self._sender.close()
+        await self._client.close()
+        await self._engine.dispose()

@@ -1,0 +1,160 @@
+"""The loop that sends: claims what is due, sends it, records what became of it. Knows nothing of Ray."""
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections import Counter
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from configs.settings import Settings
+from deployments.webhooks.client import WebhookClient
+from storage import deliveries
+from storage.deliveries import Outgoing
+from storage.event_tables import DeliveryState
+from storage.outbox import EVENT_CHANNEL
+from storage.signals import Signal
+
+_log = logging.getLogger(__name__)
+_GONE = 410
+_SWEEP_S = 60.0
+_GROWTH, _JITTER = 3.0, 0.2
+
+
+def pause_s(attempt: int, settings: Settings) -> float:
+    """Seconds until the next try: three times as long after each one, up to a limit, give or take a fifth.
+
+    Args:
+        attempt: tries so far, from 1.
+    """
+    pause = min(settings.webhook_retry_max_s, settings.webhook_retry_s * _GROWTH ** min(attempt - 1, 32))
+    return pause * random.uniform(1 - _JITTER, 1 + _JITTER)
+
+
+class Sender:
+    """Sends to all webhooks; none holds up another one.
+
+    Args:
+        engine: of this loop.
+        settings: limits and pauses.
+        client: sends one event.
+        per_webhook: tries of one webhook under way at a time.
+        idle_s: what is due is looked for after so many seconds even without a signal.
+    """
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        settings: Settings,
+        client: WebhookClient,
+        *,
+        per_webhook: int = 8,
+        idle_s: float = 1.0,
+    ) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._client = client
+        self._per_webhook = per_webhook
+        self._idle_s = idle_s
+        self._signal = Signal(settings, EVENT_CHANNEL)
+        self._busy: Counter[int] = Counter()
+        self._work: set[asyncio.Task[None]] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Begins to send."""
+        await self._signal.start()
+        self._tasks = [
+            asyncio.create_task(self._send_forever(), name="send"),
+            asyncio.create_task(self._sweep_forever(), name="sweep"),
+        ]
+
+    async def close(self) -> None:
+        """Claims no more, waits for the tries under way, then stops."""
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        if self._work:
+            await asyncio.wait(self._work)
+        await self._signal.close()
+
+    def check(self) -> None:
+        """Raises RuntimeError if one of the loops has died."""
+        for task in self._tasks:
+            if task.done():
+                raise RuntimeError(f"the {task.get_name()} loop has stopped")
+
+    @property
+    def in_work(self) -> int:
+        """Tries under way."""
+        return len(self._work)
+
+    async def _send_forever(self) -> None:
+        with self._signal.watched([""]) as wake:
+            while True:
+                wake.clear()
+                held: list[Outgoing] = []
+                try:
+                    held = await deliveries.claim(
+                        self._engine, self._busy, per_webhook=self._per_webhook, lease_s=self._lease_s
+                    )
+                except Exception as error:
+                    _log.warning("no delivery could be claimed: %s", type(error).__name__)
+                for one in held:
+                    self._busy[one.webhook_id] += 1
+                    task = asyncio.create_task(self._send(one, wake))
+                    self._work.add(task)
+                    task.add_done_callback(self._work.discard)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._idle_s):
+                        await wake.wait()
+
+    @property
+    def _lease_s(self) -> float:
+        """Longer than a try and its record take; then the process that claimed has died."""
+        return 2 * self._settings.webhook_timeout_s + 1.0
+
+    async def _send(self, held: Outgoing, wake: asyncio.Event) -> None:
+        try:
+            answer = await self._client.send(held)
+            if answer.error is None and answer.status is not None:
+                await deliveries.finish(self._engine, held, status=answer.status)
+                return
+            error = answer.error or "no answer"
+            settings = self._settings
+            longest = settings.webhook_retry_max_s
+            state = await deliveries.fail(
+                self._engine,
+                held,
+                error,
+                status=answer.status,
+                delay_s=max(pause_s(held.attempt, settings), min(answer.retry_after_s, longest)),
+                rest_s=settings.webhook_retry_s,
+                attempts=settings.webhook_attempts,
+                max_age_s=settings.webhook_max_age_s,
+                gone=answer.status == _GONE,
+            )
+            if state == DeliveryState.DEAD:
+                _log.warning("event %d is a dead letter of webhook %d: %s", held.event_id, held.webhook_id, error)
+        except Exception as error:
+            # The lease ends by itself: the event is sent again with the same id.
+            _log.warning("a delivery could not be recorded: %s", type(error).__name__)
+        finally:
+            self._busy[held.webhook_id] -= 1
+            if not self._busy[held.webhook_id]:
+                del self._busy[held.webhook_id]
+            wake.set()
+
+    async def _sweep_forever(self) -> None:
+        while True:
+            try:
+                while await deliveries.expire(self._engine, max_age_s=self._settings.webhook_max_age_s):
+                    pass
+                while await deliveries.prune(self._engine, keep_s=self._settings.webhook_keep_s):
+                    pass
+            except Exception as error:
+                _log.warning("old events could not be swept: %s", type(error).__name__)
+            await asyncio.sleep(_SWEEP_S)

@@ -1,0 +1,147 @@
+"""What became of deliveries, and replaying them. Below the ingress and the command line."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from storage.database import reading
+from storage.deliveries import message_id
+from storage.errors import Conflict, InvalidInput, NotFound
+from storage.event_tables import DeliveryState
+from storage.outbox import EVENT_CHANNEL
+
+
+@dataclass(frozen=True)
+class DeliveryRecord:
+    """One event and what became of its delivery to one webhook; ``next_try_at`` only while it waits."""
+
+    event_id: int
+    message_id: str
+    type: str
+    image_id: int | None
+    created_at: datetime
+    state: DeliveryState
+    attempt: int
+    next_try_at: datetime | None
+    delivered_at: datetime | None
+    last_status: int | None
+    last_error: str | None
+
+
+_LISTING = text("""
+SELECT d.*, e.type, e.created_at FROM unnest(CAST(:states AS text[])) AS wanted(state)
+CROSS JOIN LATERAL (
+    SELECT * FROM delivery WHERE webhook_id = :webhook_id AND state = wanted.state AND event_id < :before
+    ORDER BY event_id DESC LIMIT :limit) AS d
+JOIN event AS e ON e.id = d.event_id
+ORDER BY d.event_id DESC LIMIT :limit
+""")
+
+# One statement: nothing is replayed of a webhook that is deleted meanwhile, and all of it becomes due at once.
+_REPLAY = """
+WITH target AS (SELECT id, types FROM webhook WHERE id = :webhook_id FOR KEY SHARE),
+     chosen AS ({chosen}),
+     queued AS (
+         INSERT INTO delivery AS d (event_id, webhook_id, image_id)
+         SELECT chosen.id, target.id, chosen.image_id FROM chosen, target
+         ON CONFLICT (event_id, webhook_id) DO UPDATE SET state = 'waiting', due_at = now(), begun_at = now(),
+             attempt = 0, delivered_at = NULL, last_status = NULL, last_error = NULL
+             WHERE d.lease_token IS NULL
+         RETURNING event_id)
+SELECT (SELECT count(*) FROM target) AS targets, (SELECT count(*) FROM queued) AS queued,
+       pg_notify(:channel, '')
+"""
+_DEAD = text(
+    _REPLAY.format(
+        chosen="SELECT e.id, e.image_id FROM delivery AS d JOIN event AS e ON e.id = d.event_id"
+        " WHERE d.webhook_id = :webhook_id AND d.state = 'dead'"
+    )
+)
+_SINCE = text(
+    _REPLAY.format(
+        chosen="SELECT e.id, e.image_id FROM event AS e, target"
+        " WHERE e.created_at >= :since AND e.type <> 'webhook.test'"
+        " AND (target.types = '{}' OR e.type = ANY(target.types))"
+    )
+)
+_ONE = text(_REPLAY.format(chosen="SELECT id, image_id FROM event WHERE id = :event_id"))
+
+
+async def listing(
+    engine: AsyncEngine,
+    webhook_id: int,
+    *,
+    states: Sequence[DeliveryState] = tuple(DeliveryState),
+    before: int | None = None,
+    limit: int = 100,
+) -> list[DeliveryRecord]:
+    """Deliveries of one webhook, the newest event first.
+
+    Args:
+        states: wanted ones.
+        before: id of the last event of the page before.
+    Raises:
+        NotFound: there is no such webhook.
+    """
+    values = {"webhook_id": webhook_id, "states": list(states), "before": before or 2**63 - 1, "limit": limit}
+    async with reading(engine) as connection:
+        rows = (await connection.execute(_LISTING, values)).all()
+        known = rows or await connection.scalar(
+            text("SELECT id FROM webhook WHERE id = :webhook_id"), {"webhook_id": webhook_id}
+        )
+    if not known:
+        raise NotFound(f"there is no webhook {webhook_id}")
+    return [
+        DeliveryRecord(
+            r.event_id, message_id(r.event_id, r.created_at), r.type, r.image_id, r.created_at, DeliveryState(r.state),
+            r.attempt, r.due_at if r.state == DeliveryState.WAITING else None, r.delivered_at, r.last_status,
+            r.last_error,
+        )
+        for r in rows
+    ]  # fmt: skip
+
+
+async def replay(
+    engine: AsyncEngine,
+    webhook_id: int,
+    *,
+    dead: bool = False,
+    since: datetime | None = None,
+    event_id: int | None = None,
+) -> int:
+    """Sends events again, with their old ``webhook-id``; a receiver that drops repeats sees only those that it lacks.
+
+    Args:
+        dead: those that were given up.
+        since: all that it wants of what has happened since then, also what happened while it was disabled.
+        event_id: this one, whatever the webhook wants.
+    Returns:
+        Events that are sent again; those that are being sent just now are left alone.
+    Raises:
+        InvalidInput: not exactly one of the three, or a time without a zone.
+        NotFound: there is no such webhook, or no such event (any more).
+        Conflict: that event is being sent just now.
+    """
+    if sum((dead, since is not None, event_id is not None)) != 1:
+        raise InvalidInput("give exactly one of dead, since and event_id")
+    if since is not None and since.tzinfo is None:
+        raise InvalidInput("the time must carry a time zone, e.g. 2024-11-01T10:00:00+00:00", "since")
+    values = {"webhook_id": webhook_id, "channel": EVENT_CHANNEL}
+    async with engine.begin() as connection:
+        if dead:
+            row = (await connection.execute(_DEAD, values)).one()
+        elif since is not None:
+            row = (await connection.execute(_SINCE, {**values, "since": since})).one()
+        else:
+            row = (await connection.execute(_ONE, {**values, "event_id": event_id})).one()
+        if not row.targets:
+            raise NotFound(f"there is no webhook {webhook_id}")
+        if event_id is not None and not row.queued:
+            known = await connection.scalar(text("SELECT id FROM event WHERE id = :id"), {"id": event_id})
+            if known is None:
+                raise NotFound(f"there is no event {event_id} (any more)")
+            raise Conflict(f"event {event_id} is being sent just now")
+    return int(row.queued)
