@@ -20,6 +20,7 @@ _DIGITS = 1000
 _MAX_INT = 10**_DIGITS
 """Numbers have at most so many digits: PostgreSQL's jsonb and readers of the log take them without a thought."""
 _DEPTH = 100
+_quoted = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def canonical(value: Any, *, depth: int = _DEPTH) -> str:
@@ -52,9 +53,11 @@ def canonical(value: Any, *, depth: int = _DEPTH) -> str:
 def _string(value: str) -> str:
     if "\0" in value:
         raise InvalidInput("U+0000 cannot be kept in the audit")
-    if any("\ud800" <= one <= "\udfff" for one in value):
-        raise InvalidInput("half a surrogate pair cannot be kept in the audit")
-    return json.dumps(value, ensure_ascii=False)
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInput("half a surrogate pair cannot be kept in the audit") from error
+    return _quoted(value)
 
 
 def _number(value: int | float | Decimal) -> str:
@@ -76,6 +79,11 @@ def parsed(text: str) -> Any:
     return json.loads(text, parse_int=Decimal, parse_float=Decimal)
 
 
+def written_time(at: datetime) -> str:
+    """A moment in UTC with six digits for its microseconds."""
+    return at.astimezone(UTC).isoformat(timespec="microseconds")
+
+
 def entry_hash(
     previous_hash: bytes, sequence: int, at: datetime, actor: str, action: str, subject: str, detail: Any
 ) -> bytes:
@@ -93,7 +101,7 @@ def entry_hash(
     entry = {
         "previous_hash": previous_hash.hex(),
         "sequence": sequence,
-        "at": at.astimezone(UTC).isoformat(timespec="microseconds"),
+        "at": written_time(at),
         "actor": actor,
         "action": action,
         "subject": subject,

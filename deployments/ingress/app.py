@@ -4,6 +4,7 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from deployments.ingress import (
+    audit,
     catalogue,
     documents,
     evidence,
@@ -29,6 +30,7 @@ _TAGS = [
     {"name": "models", "description": "What can process an image."},
     {"name": "jobs", "description": "Bulk indexing of a corpus in S3."},
     {"name": "webhooks", "description": "Who is told of events; signed, in order per image, at least once."},
+    {"name": "audit", "description": "What was decided, changed and deleted, and by whom."},
     {"name": "health", "description": "For probes; no key needed."},
 ]
 _DESCRIPTION = """Finds semantic copies of images, recognises people and objects, filters content.
@@ -57,7 +59,17 @@ def create_app(context: Context) -> FastAPI:
     problems.install(app)
     app.add_middleware(BodyLimit, max_bytes=context.settings.max_upload_bytes + FORM_BYTES)
     # processing before images: /image/poll/{model_name} must not be read as an image's id.
-    for module in (processing, images, evidence, moderation, searching, catalogue, jobs, webhooks):
+    for module in (
+        processing,
+        images,
+        evidence,
+        moderation,
+        searching,
+        catalogue,
+        jobs,
+        webhooks,
+        audit,
+    ):
         app.include_router(module.router, prefix=BASE_PATH)
     app.include_router(health.router)
     app.openapi = lambda: documents.describe(app)  # type: ignore[method-assign]

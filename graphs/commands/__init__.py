@@ -3,6 +3,7 @@
 from types import ModuleType
 
 from graphs.commands import (
+    audit,
     bulk,
     jobs,
     keys,
@@ -15,4 +16,5 @@ MODULES: tuple[ModuleType, ...] = (
     bulk,
     keys,
     jobs,
+    audit,
 )

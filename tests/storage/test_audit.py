@@ -157,5 +157,5 @@ async def test_an_entry_that_does_not_follow_the_last_is_refused_by_the_key(engi
     for values in ("1, now(), 'a', 'a', 's', '{}', sha256(''), sha256('')", "2, now(), 'a', 'a', 's', '{}', '', ''"):
         columns = "sequence, at, actor, action, subject, detail, previous_hash, hash"
         async with engine.connect() as connection:
-            with pytest.raises(DBAPIError, match="audit_pkey|audit_hashes_whole"):
+            with pytest.raises(DBAPIError, match=r"audit_pkey|audit_hashes_whole"):
                 await connection.exec_driver_sql(f"INSERT INTO audit ({columns}) VALUES ({values})")

@@ -17,6 +17,8 @@ import storage.lookback_tables
 import storage.moderation_tables
 import storage.tables  # noqa: F401
 from configs.settings import Settings
+from storage.audit import record
+from storage.audit_check import verify
 from storage.database import create_engine
 from storage.migrate import downgrade, upgrade
 
@@ -108,4 +110,38 @@ async def test_links_get_their_descriptor_and_lose_it_again(settings: Settings) 
     await asyncio.to_thread(upgrade, settings)
     assert await rows("SELECT count(*) FROM image_match WHERE descriptor <> ''") == [(1,)]
     assert await rows("SELECT count(*) FROM generation") == [(0,)]
+    await fresh.dispose()
+
+
+AUDITED = """
+INSERT INTO audit (id, at, actor, action, subject, detail)
+SELECT i * 3, '2024-11-01 10:00:00.000001+03'::timestamptz + i * interval '1 second', 'кто', 'image.delete',
+       'image/' || i, jsonb_build_object('n', i / 7.0, 'm', 1.50, 'k', 2::numeric ^ 80, 'кот', E'"\\n😀', 'z',
+                                       jsonb_build_array(null, true, 1e-9))
+FROM generate_series(1, 4500) AS i
+"""
+
+
+async def test_the_audit_is_chained_as_it_stands(settings: Settings) -> None:
+    fresh = create_engine(settings, pool_size=1)
+    await asyncio.to_thread(upgrade, settings, "0004")
+    async with fresh.begin() as connection:
+        await connection.execute(text(AUDITED))
+    await asyncio.to_thread(upgrade, settings)
+    checked = await verify(fresh)
+    assert checked.broken is None and checked.head.sequence == 4500, "over two batches and a half"
+    async with fresh.begin() as connection:
+        order = "SELECT subject FROM audit ORDER BY sequence"
+        subjects = list((await connection.execute(text(order))).scalars())
+        await record(connection, "test", "thing.do", "thing/1", {})
+    assert subjects == [f"image/{number}" for number in range(1, 4501)]
+    assert (await verify(fresh, known=checked.head)).head.sequence == 4501
+
+    await asyncio.to_thread(downgrade, settings, "0004")
+    async with fresh.begin() as connection:
+        add = "INSERT INTO audit (actor, action, subject, detail) VALUES ('a', 'b', 'c', '{}') RETURNING id"
+        assert await connection.scalar(text(add)) == 4502
+        await connection.execute(text("DELETE FROM audit WHERE id < 10"))
+    await asyncio.to_thread(upgrade, settings)
+    assert (await verify(fresh)).head.sequence == 4493
     await fresh.dispose()

@@ -44,6 +44,8 @@ ROUTES = [
     ("POST", "/webhooks/1000000000/test", "admin"),
     ("GET", "/webhooks/1000000000/deliveries", "admin"),
     ("POST", "/webhooks/1000000000/replay", "admin"),
+    ("GET", "/audit", "admin"),
+    ("GET", "/audit/head", "admin"),
 ]
 
 
