@@ -1,5 +1,6 @@
 """Whoever tampers with the audit, with the trigger switched off, is found at the place."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -160,15 +161,9 @@ async def test_an_inserted_entry_is_found(engine: AsyncEngine, place: int, fitti
             await rechain(connection, place)
             columns = "sequence, at, actor, action, subject, detail, previous_hash, hash"
             values = ":sequence, :at, :actor, :action, :subject, CAST(:detail AS jsonb), :previous_hash, :hash"
-            again = [dict(one._mapping) | {"detail": _json(one.detail)} for one in rest]
+            again = [dict(one._mapping) | {"detail": json.dumps(one.detail)} for one in rest]
             await connection.execute(text(f"INSERT INTO audit ({columns}) VALUES ({values})"), again)
     assert await found(engine) == (place, Fault.INSERTED)
-
-
-def _json(detail: dict[str, Any]) -> str:
-    import json
-
-    return json.dumps(detail)
 
 
 async def test_an_entry_before_the_first_or_behind_the_last_is_found(engine: AsyncEngine) -> None:

@@ -124,10 +124,10 @@ FROM generate_series(1, 4500) AS i
 
 async def test_the_audit_is_chained_as_it_stands(settings: Settings) -> None:
     fresh = create_engine(settings, pool_size=1)
-    await asyncio.to_thread(upgrade, settings, "0004")
+    await asyncio.to_thread(upgrade, settings, "0006")
     async with fresh.begin() as connection:
         await connection.execute(text(AUDITED))
-    await asyncio.to_thread(upgrade, settings)
+    await asyncio.to_thread(upgrade, settings, "0007")
     checked = await verify(fresh)
     assert checked.broken is None and checked.head.sequence == 4500, "over two batches and a half"
     async with fresh.begin() as connection:
@@ -137,11 +137,11 @@ async def test_the_audit_is_chained_as_it_stands(settings: Settings) -> None:
     assert subjects == [f"image/{number}" for number in range(1, 4501)]
     assert (await verify(fresh, known=checked.head)).head.sequence == 4501
 
-    await asyncio.to_thread(downgrade, settings, "0004")
+    await asyncio.to_thread(downgrade, settings, "0006")
     async with fresh.begin() as connection:
         add = "INSERT INTO audit (actor, action, subject, detail) VALUES ('a', 'b', 'c', '{}') RETURNING id"
         assert await connection.scalar(text(add)) == 4502
         await connection.execute(text("DELETE FROM audit WHERE id < 10"))
-    await asyncio.to_thread(upgrade, settings)
+    await asyncio.to_thread(upgrade, settings, "0007")
     assert (await verify(fresh)).head.sequence == 4493
     await fresh.dispose()
