@@ -31,7 +31,7 @@ from deployments.bulk.writing import APPLICATION, Writer, remote_index
 from deployments.ingress.remote import call
 from deployments.vision.factory import build_descriptor
 from graphs.keeper import LEASE_S, Keeper, Stopped
-from storage import bulk, job_units, jobs
+from storage import bulk, job_trials, job_units, jobs
 from storage.corpus import CorpusObject, list_corpus
 from storage.database import create_engine
 from storage.errors import ConfigurationError, Conflict, SafeGuardError, StaleClaim
@@ -50,7 +50,9 @@ _BULK = "bulk"
 """A custom resource of Ray's nodes: how many CPUs bulk jobs may use there, beside what Serve's replicas reserve."""
 
 _TRIES = 8
-"""Of a unit whose worker dies under it; then the job has failed."""
+"""Of a unit whose writer or matcher dies under it; then the job has failed."""
+_ALWAYS = {"max_task_retries": -1}
+"""Of a unit whose reader or describer dies under it: by deployments/bulk/deadly.py each death brings the end nearer."""
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 """For the linear algebra of a process that has one CPU; with another number the last bits of a sum differ."""
 _log = logging.getLogger(__name__)
@@ -100,6 +102,7 @@ class Backfill:
         finally:
             self._keeper.close()
             self._patient(lambda engine, _: jobs.let_go(engine, self._job_id, self._token, *end))
+            self._patient(lambda engine, _: job_trials.spare(engine, self._job_id, self._token))
         if self._keeper.status is None:
             raise StaleClaim(f"another process has taken over job {self._job_id}")
         return end[0] or self._keeper.status
@@ -110,6 +113,7 @@ class Backfill:
             self._patient(self._begin_generation)
         if not self._job.listed:
             self._call(self._list)
+        self._patient(lambda engine, _: job_trials.forget_plain(engine, self._job_id))
         size = int(self._options["segment_units"])
         while (left := self._patient(lambda engine, _: job_units.first_left(engine, self._job_id))) is not None:
             first = left // size * size
@@ -213,7 +217,7 @@ class Backfill:
         return dataset.map_batches(
             stage, batch_size=1, batch_format="numpy", compute=ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=2),
             fn_constructor_args=(self._task, *arguments), scheduling_strategy="SPREAD",
-            runtime_env={"env_vars": _ONE_THREAD}, max_restarts=-1, max_task_retries=_TRIES, **given,
+            runtime_env={"env_vars": _ONE_THREAD}, max_restarts=-1, **({"max_task_retries": _TRIES} | given),
         )  # fmt: skip
 
     def _index(self, numbers: Sequence[int]) -> Dataset | None:
@@ -223,10 +227,10 @@ class Backfill:
         work = [UnitWork(one.number, one.image_ids, one.paths, one.etags, one.sizes) for one in held]
         dataset = _dataset(work)
         if self._gpus:
-            dataset = self._pool(dataset, Reader, self._cpus)
-            dataset = self._pool(dataset, Describer, self._gpus, num_cpus=0, num_gpus=1, resources=None)
+            dataset = self._pool(dataset, Reader, self._cpus, **_ALWAYS)
+            dataset = self._pool(dataset, Describer, self._gpus, num_cpus=0, num_gpus=1, resources=None, **_ALWAYS)
         else:
-            dataset = self._pool(dataset, ReaderAndDescriber, self._cpus)
+            dataset = self._pool(dataset, ReaderAndDescriber, self._cpus, **_ALWAYS)
         return dataset.map_batches(
             Writer, batch_size=_UNITS_A_COMMIT[self._gpus > 0], batch_format="numpy", compute=ActorPoolStrategy(size=1),
             fn_constructor_args=(self._task,), num_cpus=0, max_restarts=-1, max_task_retries=_TRIES,

@@ -72,6 +72,8 @@ UPDATE job_unit SET state = 'indexed'
 WHERE job_id = :job AND number = ANY(CAST(:numbers AS bigint[])) AND state = 'waiting' RETURNING number
 """)
 
+_TRIED = text("DELETE FROM job_trial WHERE job_id = :job AND number = ANY(CAST(:numbers AS bigint[]))")
+
 _DONE = text("""
 UPDATE job_unit SET state = 'done', etags = '{}', sizes = '{}', paths = '{}'
 WHERE job_id = :job AND number = ANY(CAST(:numbers AS bigint[])) AND state = 'indexed' RETURNING number
@@ -182,6 +184,7 @@ async def store_indexed(
         await holding(connection, job_id, token)
         arguments = {"job": job_id, "numbers": [unit.number for unit in units]}
         fresh = set((await connection.execute(_INDEXED, arguments)).scalars())
+        await connection.execute(_TRIED, arguments)
         images = [image for unit in units if unit.number in fresh for image in unit.images]
         failures = [one for unit in units if unit.number in fresh for one in unit.failures]
         gone = 0

@@ -131,3 +131,22 @@ class JobFailure(SQLModel, table=True):
     at: datetime = Field(
         default=None, sa_column=Column(DateTime(timezone=True), nullable=False, server_default=func.now())
     )
+
+
+class JobTrial(SQLModel, table=True):
+    """A part of a unit that a worker process looks at, or has died with. Gone when the unit is stored."""
+
+    __tablename__ = "job_trial"
+
+    job_id: int = Field(
+        sa_column=Column("job_id", BigInteger, ForeignKey("job.id", ondelete="CASCADE"), primary_key=True)
+    )
+    number: int = Field(
+        sa_column=Column(BigInteger, primary_key=True, autoincrement=False), description="of the unit; -1: a plain one"
+    )
+    stage: str = Field(sa_column=Column(Text, primary_key=True), description="reading or describing")
+    first: int = Field(sa_column_kwargs={"autoincrement": False}, primary_key=True, description="place in the unit")
+    size: int = Field(sa_column_kwargs={"autoincrement": False}, primary_key=True, description="pictures of the part")
+    deaths: int = Field(default=0, sa_column_kwargs={"server_default": "0"}, description="of workers that looked at it")
+    worker: UUID | None = Field(default=None, description="the process that looks at it now")
+    runner: UUID | None = Field(default=None, description="the run it belongs to")

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Sequence
 
 from deployments.bulk import looks
-from deployments.bulk.background import BackgroundLoop
+from deployments.bulk.deadly import REASON, Trials
 from deployments.bulk.patience import patiently
 from deployments.bulk.reading import Reader, ReadPicture, ReadUnit
 from deployments.bulk.work import Batch, BulkTask, DescribedUnit, packed, unpacked
@@ -26,16 +26,17 @@ class Describer:
 
     Args:
         task: the run it belongs to.
+        trials: of this process, where it does more than describing.
     """
 
-    def __init__(self, task: BulkTask) -> None:
+    def __init__(self, task: BulkTask, trials: Trials | None = None) -> None:
         settings = task.settings()
         self._task = task
         self._models = task.models(settings)
         self._networks = LocalNetworks(self._models[0], settings)
         self._settings = settings
         self._objects = ObjectStore(settings)
-        self._loop = BackgroundLoop()
+        self._trials = trials or Trials(task)
 
     def __call__(self, batch: Batch) -> Batch:
         """A batch of ``ReadUnit`` to one of ``DescribedUnit``."""
@@ -43,11 +44,15 @@ class Describer:
 
     def describe(self, unit: ReadUnit) -> DescribedUnit:
         """Looks at the pictures of a unit and keeps details and looks, before anything can refer to them."""
-        return self._loop.run(self._describe(unit))
+        return self._trials.loop.run(self._describe(unit))
 
     async def _describe(self, unit: ReadUnit) -> DescribedUnit:
         model = self._models[0]
-        seen, failures = await self._seen(unit.pictures)
+        parts, deadly = await self._trials.each(
+            "describing", unit.number, unit.pictures, self._seen, lambda: self._looks([self._plain()])
+        )
+        seen = [one for some, _ in parts for one in some]
+        failures = [one for _, some in parts for one in some] + [_failure(one, REASON) for one in deadly]
         found = [(picture.image_id, look) for picture, look in seen]
         kept = [self._keep(self._task.looks_key(unit.number), looks.to_bytes(found))]
         for picture, look in seen:
@@ -86,7 +91,7 @@ class Describer:
             except Exception as error:
                 await self._looks([self._plain()])
                 reason = f"the picture could not be processed ({type(error).__name__})"
-                failures.append(BulkFailure(picture.image_id, picture.path, picture.etag, picture.size_bytes, reason))
+                failures.append(_failure(picture, reason))
         return seen, failures
 
     def _plain(self) -> ReadPicture:
@@ -106,6 +111,10 @@ class Describer:
         await patiently(lambda: self._objects.put(key, data, _MEDIA_TYPE))
 
 
+def _failure(picture: ReadPicture, reason: str) -> BulkFailure:
+    return BulkFailure(picture.image_id, picture.path, picture.etag, picture.size_bytes, reason)
+
+
 class ReaderAndDescriber:
     """Both in one process: where the networks run on a CPU, nothing is gained by passing pixels between two.
 
@@ -114,8 +123,9 @@ class ReaderAndDescriber:
     """
 
     def __init__(self, task: BulkTask) -> None:
-        self._reader = Reader(task)
-        self._describer = Describer(task)
+        trials = Trials(task)
+        self._reader = Reader(task, trials)
+        self._describer = Describer(task, trials)
 
     def __call__(self, batch: Batch) -> Batch:
         """A batch of ``UnitWork`` to one of ``DescribedUnit``."""

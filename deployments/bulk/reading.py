@@ -3,12 +3,14 @@
 import asyncio
 import dataclasses
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from deployments.bulk.background import BackgroundLoop
+from deployments.bulk.deadly import REASON, Trials
 from deployments.bulk.patience import patiently
 from deployments.bulk.work import Batch, BulkTask, UnitWork, packed, unpacked
 from deployments.pipeline.look import Prepared, prepare
+from deployments.pipeline.processor import canary
 from deployments.vision.onnx_networks import limit_opencv_threads
 from deployments.vision.shape import ShapeDescriptor
 from storage.bulk import BulkFailure
@@ -45,9 +47,10 @@ class Reader:
 
     Args:
         task: the run it belongs to.
+        trials: of this process, where it does more than reading.
     """
 
-    def __init__(self, task: BulkTask) -> None:
+    def __init__(self, task: BulkTask, trials: Trials | None = None) -> None:
         self._settings = settings = task.settings()
         self._model = task.models(settings)[0]
         self._shape = ShapeDescriptor(self._model.shape) if self._model.shape else None
@@ -55,25 +58,30 @@ class Reader:
         self._objects = ObjectStore(settings)
         self._pause_s = 1.0 / task.reads_per_s if task.reads_per_s else 0.0
         self._next_read = 0.0
-        self._loop = BackgroundLoop()
+        self._trials = trials or Trials(task)
 
     def __call__(self, batch: Batch) -> Batch:
         """A batch of ``UnitWork`` to one of ``ReadUnit``."""
-        return packed([self._loop.run(self.read(unit)) for unit in unpacked(batch)])
+        return packed([self._trials.loop.run(self.read(unit)) for unit in unpacked(batch)])
 
     async def read(self, unit: UnitWork) -> ReadUnit:
         """Fetches the objects of a unit at once and prepares one after another."""
         places = zip(unit.image_ids, unit.paths, unit.etags, unit.sizes, strict=True)
         wanted = [BulkFailure(image_id, path, etag, size, "") for image_id, path, etag, size in places]
-        fetched = await asyncio.gather(*(self._fetch(one) for one in wanted))
-        pictures, failures = [], []
-        for one, data in fetched:
+        parts, deadly = await self._trials.each("reading", unit.number, wanted, self._read, self._read_plain)
+        found = [one for part in parts for one in part] + [dataclasses.replace(one, reason=REASON) for one in deadly]
+        pictures = [one for one in found if isinstance(one, ReadPicture)]
+        return ReadUnit(unit.number, pictures, [one for one in found if isinstance(one, BulkFailure)])
+
+    async def _read(self, wanted: Sequence[BulkFailure]) -> list[ReadPicture | BulkFailure]:
+        found: list[ReadPicture | BulkFailure] = []
+        for one, data in await asyncio.gather(*(self._fetch(one) for one in wanted)):
             result = await asyncio.to_thread(self._prepare, one, data) if isinstance(data, bytes) else data
-            if isinstance(result, str):
-                failures.append(dataclasses.replace(one, reason=result))
-            else:
-                pictures.append(result)
-        return ReadUnit(unit.number, pictures, failures)
+            found.append(dataclasses.replace(one, reason=result) if isinstance(result, str) else result)
+        return found
+
+    async def _read_plain(self) -> None:
+        await asyncio.to_thread(self._prepare, BulkFailure(0, "", "", -1, ""), canary())
 
     async def _fetch(self, wanted: BulkFailure) -> tuple[BulkFailure, bytes | str]:
         """The object with what is known of it, or why it cannot be had."""

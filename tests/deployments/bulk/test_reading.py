@@ -4,19 +4,21 @@ import dataclasses
 import io
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
 import pytest
 import pytest_asyncio
 from PIL import Image
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from configs.settings import Settings
 from deployments.bulk import looks
+from deployments.bulk.deadly import REASON
 from deployments.bulk.describing import Describer
 from deployments.bulk.reading import Reader
 from deployments.bulk.work import BulkTask, UnitWork, packed, unpacked
+from storage import job_trials
 from storage.features import features_key
 from storage.objects import ObjectStore
 from tests.service.pictures import jpeg, photo
@@ -36,12 +38,6 @@ BAD = {
     "film.mp4": (b"\0\0\0\x18ftypmp42" + bytes(500), "not an image of a kind that is read"),
     "pixels.png": (_huge(), "pixels are over the limit"),
 }
-
-
-@pytest.fixture
-def task(home: Path, servers: Settings, monkeypatch: pytest.MonkeyPatch) -> BulkTask:
-    monkeypatch.setenv("SAFEGUARD_HOME", str(home))
-    return BulkTask(7, uuid4(), "safeguard-v1", ("lite0-copy@2",), niceness=0)
 
 
 @pytest_asyncio.fixture
@@ -176,3 +172,18 @@ async def test_what_was_seen_is_kept_before_anything_refers_to_it(
     for path in work.paths:
         assert len(await objects.get(features_key(path))) > 9600
     assert np.allclose(np.linalg.norm(described.vectors["lite0-copy@2"].vectors, axis=1), 1, atol=1e-3)
+
+
+@pytest.mark.parametrize("stage", ["reading", "describing"])
+async def test_a_picture_that_killed_its_workers_is_a_failure_and_is_not_looked_at_again(
+    task: BulkTask, corpus: ObjectStore, engine: AsyncEngine, stage: str
+) -> None:
+    work = await unit(corpus, GOOD)
+    for first, size, deaths in ((0, 2, 3), (1, 1, 2)):
+        part = job_trials.Part(task.job_id, work.number, stage, first, size)
+        for _ in range(deaths + 1):
+            await job_trials.begin(engine, part, task.token, uuid4())
+    described = Describer(task).describe(await Reader(task).read(work))
+    assert [(one.path, one.reason) for one in described.outcome.failures] == [(work.paths[1], REASON)]
+    assert [one.path for one in described.outcome.images] == work.paths[:1]
+    assert set(described.vectors["shape@2"].image_ids.tolist()) == {100}

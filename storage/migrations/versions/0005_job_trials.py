@@ -1,0 +1,32 @@
+"""Trials of bulk jobs: which pictures a worker process looks at, so that one that kills it is known.
+
+Revision ID: 0005
+Revises: 0004
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "job_trial",
+        sa.Column("job_id", sa.BigInteger(), sa.ForeignKey("job.id", ondelete="CASCADE"), nullable=False),
+        sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.Column("stage", sa.Text(), nullable=False),
+        sa.Column("first", sa.Integer(), nullable=False),
+        sa.Column("size", sa.Integer(), nullable=False),
+        sa.Column("deaths", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("worker", sa.Uuid(), nullable=True),
+        sa.Column("runner", sa.Uuid(), nullable=True),
+        sa.PrimaryKeyConstraint("job_id", "number", "stage", "first", "size"),
+    )
+
+
+def downgrade() -> None:
+    op.drop_table("job_trial")

@@ -1,0 +1,25 @@
+"""A run of a bulk job without Ray: the ledger has the job, and the task is what its stages are given."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+import pytest_asyncio
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from deployments.bulk.work import BulkTask
+from storage import jobs
+
+
+@pytest_asyncio.fixture
+async def task(home: Path, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[BulkTask]:
+    monkeypatch.setenv("SAFEGUARD_HOME", str(home))
+    source = f"s3://corpus/{uuid4().hex}/"
+    job = await jobs.create(engine, source=source, model_name="safeguard-v1", options={}, created_by="test")
+    assert job.id is not None
+    token = await jobs.take(engine, job.id, lease_s=600)
+    yield BulkTask(job.id, token, "safeguard-v1", ("lite0-copy@2",), niceness=0)
+    async with engine.begin() as connection:
+        await connection.execute(text("DELETE FROM job WHERE id = :id"), {"id": job.id})
