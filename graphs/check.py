@@ -29,6 +29,7 @@ from storage.consistency import (
     rows_of,
     unfinished_uploads,
 )
+from storage.corpus_images import present, sources
 from storage.database import create_engine, ping
 from storage.errors import ConfigurationError, NotFound, Unavailable
 from storage.features import FEATURES_PREFIX, IMAGES_PREFIX, features_key
@@ -92,8 +93,9 @@ class Check:
         through = await newest_id(self._engine)
         pictures = await self._list(IMAGES_PREFIX, Kind.EXTRA_OBJECT, through)
         details = await self._list(FEATURES_PREFIX, Kind.EXTRA_DETAILS, through)
+        corpora = await self._list_corpora()
         vectors = VectorCheck(self._engine, connection, tables, written, whole, self._sizes, self._report, self._say)
-        await self._rows(through, pictures, details, vectors)
+        await self._rows(through, pictures, corpora, details, vectors)
         for note, counted in ((Note.UNFINISHED_UPLOADS, unfinished_uploads), (Note.EXPIRED_LEASES, expired_leases)):
             count, ids = await counted(self._engine, older_s=self._settings.stale_upload_s, most=_MOST_EXAMPLES)
             self._report.note(note, count, [f"image {number}" for number in ids])
@@ -119,6 +121,21 @@ class Check:
         self._report.looked_at(f"objects under {prefix}", listed)
         return listing.known
 
+    async def _list_corpora(self) -> IdSet:
+        """The images whose object is still in the corpus of a backfill; where one cannot be listed they are asked for."""
+        known, listed = IdSet(), 0
+        for source in await sources(self._engine):
+            try:
+                async for count, ids in present(self._engine, self._objects, source):
+                    listed += count
+                    for image_id in ids:
+                        known.add(image_id)
+                    self._say(f"{source} {listed:,} objects of corpora listed")
+            except (NotFound, Unavailable) as error:
+                self._say(f"{source} cannot be listed, its pictures are asked for one by one: {error}")
+        self._report.looked_at("objects of corpora", listed)
+        return known
+
     async def _judge_stranger(self, listing: Listing, kind: Kind, one: StoredObject) -> None:
         if one.last_modified > datetime.now(UTC) - self._grace or not await listing.still_unknown(one):
             return
@@ -129,13 +146,13 @@ class Check:
                 await audit(connection, "object.delete", [(f"object/{one.key}", detail)])
         self._report.add(kind, one.key, repaired=self._report.repair)
 
-    async def _rows(self, through: int, pictures: IdSet, details: IdSet, vectors: VectorCheck) -> None:
+    async def _rows(self, through: int, pictures: IdSet, corpora: IdSet, details: IdSet, vectors: VectorCheck) -> None:
         window = Window()
         size = min(self._sizes.rows, self._sizes.images)
         async for rows in pages(self._engine, through=through, page=size):
             stored = [row for row in rows if row.uploaded]
             self._report.looked_at("images", len(stored))
-            await self._judge_pictures(stored, pictures)
+            await self._judge_pictures(stored, pictures, corpora)
             await self._judge_details(stored, details)
             window.add(rows)
             self._say(f"images to {rows[-1].id:,} of {through:,}, {self._report.total:,} findings")
@@ -144,9 +161,13 @@ class Check:
                 window = Window(after=window.ids[-1])
         await vectors.check(window, None)
 
-    async def _judge_pictures(self, rows: Sequence[ImageRow], listed: IdSet) -> None:
-        """Images whose object was not listed. Those of other buckets are not listed: each is asked for."""
-        open_ones = [row for row in rows if _expects_picture(row) and (is_foreign(row.s3_path) or row.id not in listed)]
+    async def _judge_pictures(self, rows: Sequence[ImageRow], listed: IdSet, corpora: IdSet) -> None:
+        """Images whose object was not listed: each is asked for."""
+        open_ones = [
+            row
+            for row in rows
+            if _expects_picture(row) and row.id not in (corpora if is_foreign(row.s3_path) else listed)
+        ]
         gone = await asyncio.gather(*(self._gone(row.s3_path) for row in open_ones))
         suspects = [row for row, is_gone in zip(open_ones, gone, strict=True) if is_gone]
         if self._report.repair and not listed and any(not is_foreign(row.s3_path) for row in suspects):

@@ -27,7 +27,7 @@ from graphs import check_report
 from graphs.check import Check, check
 from graphs.check_report import Kind, Note, Report, progress_line, show
 from graphs.check_vectors import Sizes, VectorCheck, Window
-from storage import images
+from storage import images, jobs
 from storage.consistency import Ids, IdSet, Presence
 from storage.database import create_engine
 from storage.errors import ConfigurationError, NotFound, Unavailable
@@ -141,6 +141,34 @@ async def test_a_corpus_that_is_gone_does_not_end_the_check(world: World) -> Non
     report = await world.check(repair=True)
     assert Kind.MISSING_OBJECT not in report.found, "an image is not made FAILED for a bucket that cannot be asked"
     assert report.notes[Note.UNREACHABLE].count == 1
+
+
+async def test_pictures_of_a_corpus_are_listed_and_not_asked_for_one_by_one(world: World) -> None:
+    theirs = f"{world.settings.s3_bucket}-corpus"
+    paths = [f"s3://{theirs}/a/{folder}/1.jpg" for folder in "xyz"]
+    for path, image_id in zip(paths, world.ids, strict=False):
+        world.objects._client.put_object(Bucket=theirs, Key=path.removeprefix(f"s3://{theirs}/"), Body=b"x")
+        waiting = await upload(world.engine, world.objects, NewImage("w", "workers", b"x", "image/png", 1, 1), caller=0)
+        await world.objects.delete(waiting.s3_path)
+        await world.execute("UPDATE image SET s3_path = :path WHERE id = :id", path=path, id=waiting.id)
+        assert waiting.id != image_id
+    await world.execute("DELETE FROM job")
+    job = await jobs.create(
+        world.engine, source=f"s3://{theirs}/a/", model_name="safeguard-v1", options={}, created_by="test"
+    )
+    asked: list[str] = []
+    world.objects._client.meta.events.register(
+        "provide-client-params.s3.HeadObject", lambda params, **_: asked.append(params["Key"])
+    )
+    report = await world.check()
+    assert report.found == {} and report.checked["objects of corpora"] == 3 and asked == []
+    world.objects._client.delete_object(Bucket=theirs, Key="a/y/1.jpg")
+    assert await world.found() == {Kind.MISSING_OBJECT: 1}
+    assert set(asked) == {"a/y/1.jpg"}
+    asked.clear()
+    await world.execute("DELETE FROM job WHERE id = :id", id=job.id)
+    assert await world.found() == {Kind.MISSING_OBJECT: 1}
+    assert set(asked) == {"a/x/1.jpg", "a/y/1.jpg", "a/z/1.jpg"}, "without the job nobody knows what to list"
 
 
 async def test_the_tables_asked_for_are_those_that_processing_fills(world: World) -> None:
