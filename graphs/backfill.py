@@ -33,8 +33,8 @@ from deployments.vision.factory import build_descriptor
 from graphs.keeper import LEASE_S, Keeper, Stopped
 from storage import bulk, job_trials, job_units, jobs
 from storage.corpus import CorpusObject, list_corpus
-from storage.database import create_engine
-from storage.errors import ConfigurationError, Conflict, SafeGuardError, StaleClaim
+from storage.database import create_engine, storage_full
+from storage.errors import ConfigurationError, Conflict, SafeGuardError, StaleClaim, StorageFull
 from storage.features import features_key
 from storage.generations import begin, ensure_live, generations, models_of
 from storage.job_tables import Job, JobStatus, UnitState
@@ -278,6 +278,8 @@ async def _versions() -> dict[str, int]:
 
 def _said(error: Exception) -> str:
     for one in _causes(error):
+        if isinstance(full := storage_full(one) or one, StorageFull):
+            return f"{full}; make room and resume the job"
         if isinstance(one, SafeGuardError):
             return str(one)
         if isinstance(one, DBAPIError):

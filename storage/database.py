@@ -5,7 +5,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from configs.settings import Settings
-from storage.errors import ConfigurationError, Unavailable
+from storage.errors import ConfigurationError, StorageFull, Unavailable
+
+_DISK_FULL = "53100"
 
 
 def database_dsn(settings: Settings) -> str:
@@ -64,3 +66,13 @@ async def ping(engine: AsyncEngine) -> None:
             await connection.execute(text("SELECT 1"))
     except (OSError, TimeoutError, DBAPIError) as error:
         raise Unavailable("the database does not answer") from error
+
+
+def storage_full(error: BaseException | None) -> StorageFull | None:
+    """What an error of the database means where its disk is full (SQLSTATE 53100), None where it means something else."""
+    while error is not None:
+        # The code itself: an error that has come from another process has lost its cause.
+        if _DISK_FULL in (getattr(error, "sqlstate", None), getattr(getattr(error, "orig", None), "sqlstate", None)):
+            return StorageFull("the disk of the database is full")
+        error = error.__cause__
+    return None

@@ -12,7 +12,8 @@ SafeGuardError
 ├── RateLimited         the key's limit is used up (429)
 ├── Unavailable         a part we need does not answer (503)
 │   ├── FencedOut       another writer has taken over
-│   └── Refused         the object store's keys have no right to what is asked
+│   ├── Refused         the object store's keys have no right to what is asked
+│   └── StorageFull     the database or the object store has no room left (507)
 └── ConfigurationError  an option, model file or folder is wrong (raised at start, never to clients)
 """
 
@@ -103,6 +104,10 @@ class Refused(Unavailable):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(type(self), account=self.account), (str(self),)
+
+
+class StorageFull(Unavailable):
+    """The database or the object store, which the message names, has no room left; nothing is lost, nothing was stored."""
 
 
 class ConfigurationError(SafeGuardError):

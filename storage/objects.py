@@ -14,11 +14,12 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from configs.settings import Settings
-from storage.errors import InvalidInput, NotFound, Refused, Unavailable
+from storage.errors import InvalidInput, NotFound, Refused, StorageFull, Unavailable
 
 _ABSENT = frozenset({"404", "NoSuchKey", "NotFound", "NoSuchBucket"})
 _ACCOUNT = frozenset({"AllAccessDisabled", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"})
 _PASSING = frozenset({"RequestTimeout", "RequestTimeTooSkewed", "SlowDown", "OperationAborted", "429", "408"})
+_FULL = frozenset({"XMinioStorageFull", "QuotaExceeded", "InsufficientStorage", "507"})
 _FOREIGN = "s3://"
 
 
@@ -97,6 +98,8 @@ class ObjectStore:
             status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500))
             if code in _ABSENT:
                 raise NotFound("there is no such object") from error
+            if code in _FULL or status == 507:
+                raise StorageFull("the object store is full") from error
             if 400 <= status < 500 and code not in _PASSING:
                 raise Refused(f"the object store refuses access ({code})", account=code in _ACCOUNT) from error
             raise Unavailable("the object store refused the request") from error
@@ -115,9 +118,17 @@ class ObjectStore:
         """Stores ``data`` durably under ``key``.
 
         Raises:
+            StorageFull: the store has no room left; some say only that they take nothing, and answer otherwise.
             Unavailable: the store did not take it within the limits.
         """
-        await self._call("put_object", Bucket=self._bucket, Key=key, Body=data, ContentType=media_type)
+        try:
+            await self._call("put_object", Bucket=self._bucket, Key=key, Body=data, ContentType=media_type)
+        except Unavailable as error:
+            cause = error.__cause__
+            if not isinstance(cause, ClientError) or cause.response.get("Error", {}).get("Code") != "InternalError":
+                raise
+            await self.ping()
+            raise StorageFull("the object store answers, but takes no object: it seems to be full") from cause
 
     async def get(self, address: str, *, most: int | None = None) -> bytes:
         """The bytes under a key, or of an object of another bucket.

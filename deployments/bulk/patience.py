@@ -11,6 +11,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
+from storage.database import storage_full
 from storage.errors import Refused, Unavailable
 from storage.objects import ListedPage, ObjectStore
 
@@ -29,7 +30,7 @@ def is_outage(error: Exception) -> bool:
         return is_outage(error.cause)
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
-    return isinstance(error, _DOWN) and not isinstance(error, Refused)
+    return (isinstance(error, _DOWN) or storage_full(error) is not None) and not isinstance(error, Refused)
 
 
 class PatientLister:

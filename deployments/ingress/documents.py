@@ -20,6 +20,7 @@ _EXAMPLES: dict[int, tuple[str, str]] = {
     429: ("rate-limited", "this key may make 60 requests a minute"),
     500: ("internal", "an internal error; it has been logged"),
     503: ("unavailable", "a part of the service does not answer; try again"),
+    507: ("storage-full", "the object store is full"),
 }
 _HEADERS: dict[int, dict[str, Any]] = {
     401: {"WWW-Authenticate": {"schema": {"type": "string"}, "example": 'Bearer realm="safeguard"'}},

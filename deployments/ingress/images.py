@@ -174,7 +174,7 @@ async def get_image(image_id: ImageId, _: _Reader, engine: UsesEngine) -> Any:
             "Row and file are durable.",
             headers={"Location": {"schema": {"type": "string"}, "example": "/api/v1/image/1"}},
         ),
-        **problems(400, 409, 415),
+        **problems(400, 409, 415, 507),
     },
 )
 async def upload_image(

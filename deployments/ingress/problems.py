@@ -23,6 +23,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
+from storage.database import storage_full
 from storage.errors import (
     Conflict,
     Forbidden,
@@ -31,6 +32,7 @@ from storage.errors import (
     RateLimited,
     SafeGuardError,
     StaleClaim,
+    StorageFull,
     TooLarge,
     Unauthenticated,
     Unavailable,
@@ -54,6 +56,7 @@ _STATUS: dict[type[SafeGuardError], int] = {
     Forbidden: 403,
     RateLimited: 429,
     Unavailable: 503,
+    StorageFull: 507,
 }
 _OUR_FAULT = (IntegrityError, ProgrammingError, DataError, NotSupportedError)
 """Statements that the database refused as such: trying again cannot help, so they are no 503."""
@@ -126,7 +129,7 @@ async def _known(_: Request, error: Exception) -> JSONResponse:
     if kind is None:
         _log.error("an error that clients should never meet", exc_info=error)
         return problem(500, "an internal error; it has been logged")
-    if kind is Unavailable:
+    if issubclass(kind, Unavailable):
         # One line: an outage meets every request, and its cause names itself.
         _log.warning("unavailable: %s; cause: %s", error, type(error.__cause__).__name__)
     errors = []
@@ -165,6 +168,8 @@ async def _http(_: Request, error: Exception) -> JSONResponse:
 async def _outage(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, _OUR_FAULT):
         return await _unknown(request, error)
+    if (full := storage_full(error)) is not None:
+        return await _known(request, full)
     _log.warning("a part does not answer: %s", type(error).__name__)
     return problem(503, "a part of the service does not answer; try again", kind="unavailable")
 

@@ -24,6 +24,7 @@ from deployments.vision.views import View
 from storage import claims as claiming
 from storage import images
 from storage.claims import Claim, FoundObject, Outcome
+from storage.database import storage_full
 from storage.errors import NotFound, SafeGuardError, TooLarge, Unavailable, UnsupportedImage
 from storage.links import Link
 from storage.objects import ObjectStore
@@ -106,7 +107,8 @@ class Processor:
 
     async def _fallen(self, group: Sequence[Claim], error: Exception) -> None:
         _log.warning("processing of %d pictures failed: %s", len(group), type(error).__name__, exc_info=error)
-        if isinstance(error, _DOWN) or not await self._healthy(group[0].model_name):
+        down = isinstance(error, _DOWN) or storage_full(error) is not None
+        if down or not await self._healthy(group[0].model_name):
             await self._release(group, "a part of the platform was not available", blameless=True)
         elif len(group) == 1:
             await self._release(group, "the picture could not be processed")

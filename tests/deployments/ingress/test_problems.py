@@ -4,8 +4,10 @@ import asyncpg
 import httpx
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from deployments.ingress import problems
 from storage import errors
@@ -42,11 +44,20 @@ async def answer_to(error: Exception) -> httpx.Response:
         (errors.RateLimited("slow down", 16.2), 429, "rate-limited"),
         (errors.Unavailable("away"), 503, "unavailable"),
         (errors.FencedOut("replaced"), 503, "unavailable"),
+        (errors.StorageFull("no room"), 507, "storage-full"),
     ],
 )
 async def test_our_errors(error: errors.SafeGuardError, status: int, kind: str) -> None:
     shown = is_problem(await answer_to(error), status)
     assert (shown["type"], shown["detail"]) == (f"urn:problem-type:{kind}", str(error))
+
+
+async def test_a_database_that_has_no_room_is_507(engine: AsyncEngine) -> None:
+    with pytest.raises(DBAPIError) as caught:
+        async with engine.begin() as connection:
+            await connection.execute(text("DO $$ BEGIN RAISE 'could not extend file' USING ERRCODE = '53100'; END $$"))
+    shown = is_problem(await answer_to(caught.value), 507)
+    assert shown["type"] == "urn:problem-type:storage-full" and "database" in shown["detail"]
 
 
 def every_error(root: type[errors.SafeGuardError]) -> set[type[errors.SafeGuardError]]:
