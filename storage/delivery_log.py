@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -129,6 +129,10 @@ async def replay(
         raise InvalidInput("give exactly one of dead, since and event_id")
     if since is not None and since.tzinfo is None:
         raise InvalidInput("the time must carry a time zone, e.g. 2024-11-01T10:00:00+00:00", "since")
+    try:
+        since = since and since.astimezone(UTC)
+    except OverflowError as error:
+        raise InvalidInput("there is no such time", "since") from error
     values = {"webhook_id": webhook_id, "channel": EVENT_CHANNEL}
     async with engine.begin() as connection:
         if dead:

@@ -20,8 +20,8 @@ from storage.errors import InvalidInput, SafeGuardError
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-_CLOUD = frozenset({ipaddress.IPv4Address("168.63.129.16")})
-"""Metadata services with public addresses (Azure's); the others' are link-local or private."""
+_NEVER = tuple(ipaddress.IPv4Network(one) for one in ("168.63.129.16/32", "192.0.0.0/24", "192.88.99.0/24"))
+"""Global for some versions of Python: metadata of Azure and Oracle, protocol assignments, the old 6to4 relays."""
 _MAX_URL = 2000
 
 
@@ -97,7 +97,8 @@ class Guard:
         meant = _meant(found)
         if self._allows(meant):
             return None
-        if not meant.is_global or meant.is_multicast or meant.is_reserved or meant in _CLOUD:
+        never = any(meant.version == network.version and meant in network for network in _NEVER)
+        if never or not meant.is_global or meant.is_multicast or meant.is_reserved:
             return f"{address} is not on the public internet; SAFEGUARD_WEBHOOK_ALLOW_PRIVATE can allow its network"
         if plain and not self._http:
             return (
@@ -169,6 +170,6 @@ def parse(url: str) -> httpx.URL:
         raise InvalidInput("an address with a password is not taken; check the signature instead", "url")
     if parsed.fragment:
         raise InvalidInput("what follows # is never sent; leave it out", "url")
-    if parsed.port == 0:
-        raise InvalidInput("there is no port 0", "url")
+    if parsed.port is not None and not 0 < parsed.port < 2**16:
+        raise InvalidInput(f"there is no port {parsed.port}", "url")
     return parsed

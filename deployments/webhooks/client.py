@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import ssl
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -166,10 +167,10 @@ def _pause(given: str) -> float:
 def _said(error: Exception) -> str:
     """What the system or TLS says, in few words."""
     cause: BaseException = error
-    while cause.__cause__ is not None:
-        cause = cause.__cause__
+    while (deeper := cause.__cause__ or cause.__context__) is not None:
+        cause = deeper
     if isinstance(cause, ssl.SSLCertVerificationError):
         return f"the certificate is not valid: {cause.verify_message}"
     if isinstance(cause, ssl.SSLError):
         return f"TLS: {cause.reason or 'failed'}"
-    return (cause.strerror if isinstance(cause, OSError) else None) or type(cause).__name__
+    return os.strerror(cause.errno) if isinstance(cause, OSError) and cause.errno else type(cause).__name__

@@ -8,6 +8,7 @@ from graphs.commands import (
     jobs,
     keys,
     operating,
+    webhooks,
 )
 
 # Each has ``register(app)``; in the order in which ``--help`` lists them.
@@ -17,4 +18,5 @@ MODULES: tuple[ModuleType, ...] = (
     keys,
     jobs,
     audit,
+    webhooks,
 )

@@ -9,6 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from storage.outbox import EventType, emit, emit_many
+from tests.events import forget_events
 
 _WEBHOOK = text(
     "INSERT INTO webhook (url, types, enabled, secret, created_by) VALUES ('x', :types, :enabled, 's', 't') RETURNING id"
@@ -25,9 +26,7 @@ async def webhooks(engine: AsyncEngine) -> AsyncIterator[tuple[int, int, int]]:
             for types, enabled in (([], True), (["image.deleted"], True), ([], False))
         ]
     yield made[0], made[1], made[2]
-    async with engine.begin() as connection:
-        await connection.execute(text("DELETE FROM webhook"))
-        await connection.execute(text("DELETE FROM event"))
+    await forget_events(engine)
 
 
 async def rows(engine: AsyncEngine, statement: str) -> list[tuple[Any, ...]]:
