@@ -190,7 +190,7 @@ async def _swap(engine: AsyncEngine, model_name: str, state: State, action: str,
             (state, {"descriptor": old, "state": State.PREVIOUS}),
         ):
             changed = update(Generation).where(mine, col(Generation.state) == of_state)
-            await connection.execute(changed.values(**values, changed_at=func.now()))
+            await connection.execute(changed.values(**values, changed_at=func.now(), held_up=None))
         await _audit(connection, actor, action, model_name, live=new, previous=old)
 
 

@@ -164,6 +164,9 @@ class Generation(SQLModel, table=True):
     )
     descriptor: str = Field(sa_column=Column(Text, nullable=False), description="name@version")
     changed_at: datetime = Field(default=None, sa_column=_timestamp(default_now=True, nullable=False))
+    held_up: str | None = Field(
+        default=None, sa_column=Column(Text), description="why uploads wait for it, though the live one works"
+    )
 
 
 class Calibration(SQLModel, table=True):

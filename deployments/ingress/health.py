@@ -13,6 +13,7 @@ from deployments.ingress.documents import problems, shown
 from deployments.ingress.problems import problem
 from deployments.ingress.schemas import Check, Liveness, Readiness
 from storage import database
+from storage.held_up import waiting
 from storage.index_measurements import measured
 
 _log = logging.getLogger(__name__)
@@ -52,7 +53,9 @@ async def _checked(name: str, call: Awaitable[Any]) -> Check:
     except Exception as error:  # any failure of a part is the answer, not an error of this address
         _log.warning("not ready: %s; cause: %s", name, type(error).__name__)
         return Check(ok=False, detail="does not answer as it should")
-    return Check(ok=True, tables=found if isinstance(found, dict) else None)
+    return Check(
+        ok=True, detail=found if isinstance(found, str) else None, tables=found if isinstance(found, dict) else None
+    )
 
 
 async def _index(engine: AsyncEngine, platform: Platform) -> dict[str, Any]:
@@ -66,6 +69,16 @@ async def _index(engine: AsyncEngine, platform: Platform) -> dict[str, Any]:
                 "recall_rows": one.rows,
             }
     return tables
+
+
+async def _models(engine: AsyncEngine, platform: Platform) -> str | None:
+    """Networks that fail are an error; uploads that wait for a descriptor are told: searches go on."""
+    await platform.check_models()
+    try:
+        async with asyncio.timeout(_LIMIT_S / 2):
+            return "; ".join(await waiting(engine)) or None
+    except Exception:  # the database has a check of its own
+        return None
 
 
 @router.get(
@@ -92,7 +105,7 @@ async def ready(engine: UsesEngine, objects: UsesObjects, platform: UsesPlatform
         "database": database.ping(engine),
         "objects": objects.ping(),
         "index": _index(engine, platform),
-        "models": platform.check_models(),
+        "models": _models(engine, platform),
     }
     found = await asyncio.gather(*(_checked(name, call) for name, call in calls.items()))
     checks = dict(zip(calls, found, strict=True))

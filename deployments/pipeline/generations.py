@@ -87,6 +87,10 @@ class Generations:
         """A model with the descriptor that searches use; the rest as ``of``."""
         return (await self.of(model_name))[0]
 
+    def waiting(self, model_name: str) -> bool:
+        """Whether uploads were said to wait for one of its descriptors, when the generations were last read."""
+        return any(one.held_up is not None for one in (self._held or {}).get(model_name, []))
+
     async def _current(self) -> dict[str, list[Generation]]:
         async with self._lock:
             if self._held is None or time.monotonic() - self._read_at > self._fresh_s:

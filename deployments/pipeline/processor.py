@@ -22,7 +22,7 @@ from deployments.similarity.reader import Hit, Query
 from deployments.vision.shape import ShapeDescriptor
 from deployments.vision.views import View
 from storage import claims as claiming
-from storage import images
+from storage import held_up, images
 from storage.claims import Claim, FoundObject, Outcome
 from storage.database import storage_full
 from storage.errors import NotFound, SafeGuardError, TooLarge, Unavailable, UnsupportedImage
@@ -130,8 +130,23 @@ class Processor:
             await images.same_bytes(self.engine, [found.sha256])
         except Exception as error:
             _log.warning("a plain picture fails too: %s", type(error).__name__)
+            await self._note_held_up(model_name, error)
             return False
         return True
+
+    async def _note_held_up(self, model_name: str, error: Exception) -> None:
+        """Where a plain picture passes with the live descriptor alone, uploads wait for the other one: it is named."""
+        try:
+            live, *others = await self.generations.of(model_name)
+            if not others or not isinstance((await self.look(live, [canary()]))[0], Look):
+                return
+            cause = getattr(error, "cause", None) or error
+            reason = str(cause) if isinstance(cause, SafeGuardError) else type(cause).__name__
+            for other in others:
+                if await held_up.note(self.engine, model_name, other.descriptor_name, reason):
+                    _log.error("uploads of %s wait for %s: %s", model_name, other.descriptor_name, reason)
+        except Exception as own:
+            _log.warning("the live descriptor fails too: %s", type(own).__name__)
 
     async def _process(self, held: Sequence[Claim], *, again: bool = False) -> None:
         models = await self.generations.of(held[0].model_name)
@@ -198,6 +213,9 @@ class Processor:
             lacking = [claim for claim in late if claim.image_id in ours]
             await self._release(lacking, "the descriptors of the model have changed", blameless=True)
         self._written.difference_update(claim.image_id for claim, _ in seen)
+        if self.generations.waiting(models[0].name):
+            for model in models[1:]:
+                await held_up.note(self.engine, model.name, model.descriptor_name, None)
 
     async def _release(
         self, held: Sequence[Claim], reason: str, *, permanent: bool = False, blameless: bool = False

@@ -1,4 +1,4 @@
-"""Trials of bulk jobs: which pictures a worker process looks at, so that one that kills it is known.
+"""Trials of bulk jobs, so that a picture that kills its worker is known; why uploads wait for a descriptor.
 
 Revision ID: 0005
 Revises: 0004
@@ -26,7 +26,9 @@ def upgrade() -> None:
         sa.Column("runner", sa.Uuid(), nullable=True),
         sa.PrimaryKeyConstraint("job_id", "number", "stage", "first", "size"),
     )
+    op.add_column("generation", sa.Column("held_up", sa.Text(), nullable=True))
 
 
 def downgrade() -> None:
+    op.drop_column("generation", "held_up")
     op.drop_table("job_trial")

@@ -1,10 +1,15 @@
 """Probes, without a key, with parts up and parts down."""
 
+from uuid import uuid4
+
 import httpx
 from pydantic import SecretStr
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from configs.settings import Settings
 from storage.database import create_engine
+from storage.generations import abandon, begin, ensure_live
+from storage.held_up import note
 from storage.objects import ObjectStore
 from tests.deployments.ingress.conftest import MakeApp, MakeClient, PdqPlatform, is_problem, picture
 
@@ -25,6 +30,20 @@ async def test_ready_names_every_part(make_client: MakeClient, platform: PdqPlat
     assert {name: check["ok"] for name, check in shown["checks"].items()} == {
         "database": True, "objects": True, "index": False, "models": False,
     }  # fmt: skip
+
+
+async def test_uploads_that_wait_for_a_descriptor_are_told_while_searches_go_on(
+    make_client: MakeClient, engine: AsyncEngine
+) -> None:
+    name = f"held-{uuid4().hex[:10]}"
+    await ensure_live(engine, {name: "a@1"})
+    await begin(engine, name, "b@1")
+    await note(engine, name, "b@1", "no weights")
+    nobody = await make_client()
+    check = (await nobody.get(f"{ROOT}/health/ready")).json()["checks"]["models"]
+    assert check["ok"] and f"uploads of {name} wait for b@1" in check["detail"] and "--abandon" in check["detail"]
+    await abandon(engine, name)
+    assert "detail" not in (await nobody.get(f"{ROOT}/health/ready")).json()["checks"]["models"]
 
 
 async def test_servers_that_are_away_are_503_everywhere(

@@ -20,6 +20,7 @@ from deployments.pipeline.search import Found, search
 from storage import images
 from storage.errors import ConfigurationError, Unavailable
 from storage.generations import abandon, begin, drop_previous, ensure_live, rollback, switch
+from storage.held_up import waiting
 from storage.tables import Image
 from storage.vectors import VectorSpace, VectorTable, connect
 from tests.deployments.pipeline.conftest import LocalIndex, Upload, run_queue, state, with_networks
@@ -194,8 +195,9 @@ async def test_a_picture_in_work_during_a_begin_gets_both(
 
 
 async def test_a_new_descriptor_that_fails_holds_uploads_back_but_no_search(
-    processor: Processor, put: Upload, model: ModelSpec, other: DescriptorSpec, networks: LocalNetworks
-) -> None:
+    processor: Processor, put: Upload, model: ModelSpec, other: DescriptorSpec, networks: LocalNetworks,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
     await processor.generations.start()
     stored = await put(jpeg(photo("coffee.png")))
     await run_queue(processor)
@@ -206,9 +208,42 @@ async def test_a_new_descriptor_that_fails_holds_uploads_back_but_no_search(
     assert await state(processor.engine, image) == ("UPLOADED", 0, None)
     (found,) = await search(weak, edited("coffee.png", "mirror"), model.name, k=5)
     assert found.image_id == stored.id
+    (said,) = [one for one in await waiting(processor.engine) if model.name in one]
+    assert said == (
+        f"uploads of {model.name} wait for {other.name} (building), which cannot be used: the weights are missing;"
+        " `safeguard reindex --abandon` gives it up"
+    )
+    named = [one.message for one in caplog.records if "uploads of" in one.message]
+    assert named == [f"uploads of {model.name} wait for {other.name}: the weights are missing"], "once, not each second"
     assert await abandon(processor.engine, model.name) == other.name
+    assert not [one for one in await waiting(processor.engine) if model.name in one]
     await run_queue(weak)
     assert await state(processor.engine, image) == ("PROCESSED", 1, None)
+
+
+async def test_uploads_that_waited_go_on_when_the_descriptor_can_be_used(
+    processor: Processor, put: Upload, model: ModelSpec, other: DescriptorSpec, networks: LocalNetworks
+) -> None:
+    await processor.generations.start()
+    await begin(processor.engine, model.name, other.name)
+    weak = with_networks(processor, Gated(networks, broken=other.name))  # type: ignore[arg-type]
+    image = await put(jpeg(photo("coffee.png")))
+    await run_queue(weak)
+    assert [one for one in await waiting(processor.engine) if model.name in one]
+    await run_queue(processor)
+    assert (await state(processor.engine, image))[0] == "PROCESSED"
+    assert not [one for one in await waiting(processor.engine) if model.name in one]
+
+
+async def test_a_live_descriptor_that_fails_is_not_taken_for_the_other_one(
+    processor: Processor, put: Upload, model: ModelSpec, other: DescriptorSpec, networks: LocalNetworks
+) -> None:
+    await processor.generations.start()
+    await begin(processor.engine, model.name, other.name)
+    weak = with_networks(processor, Gated(networks, broken=model.descriptor_name))  # type: ignore[arg-type]
+    await put(jpeg(photo("coffee.png")))
+    await run_queue(weak)
+    assert not [one for one in await waiting(processor.engine) if model.name in one]
 
 
 async def test_a_dropped_descriptor_can_be_built_again(
