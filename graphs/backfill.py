@@ -10,8 +10,8 @@ import asyncio
 import logging
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Any
 from uuid import UUID
 
 import ray
@@ -21,7 +21,6 @@ from sqlalchemy.exc import DBAPIError
 
 from configs.models import load_models
 from configs.settings import Settings, load_settings
-from deployments.bulk.background import BackgroundLoop
 from deployments.bulk.describing import Describer, ReaderAndDescriber
 from deployments.bulk.matching import Matcher
 from deployments.bulk.patience import PatientLister, patiently
@@ -31,6 +30,7 @@ from deployments.bulk.writing import APPLICATION, Writer, remote_index
 from deployments.ingress.remote import call
 from deployments.vision.factory import build_descriptor
 from graphs.keeper import LEASE_S, Keeper, Stopped
+from graphs.parts import Parts
 from storage import bulk, job_trials, job_units, jobs
 from storage.corpus import CorpusObject, list_corpus
 from storage.database import create_engine, storage_full
@@ -56,7 +56,6 @@ _ALWAYS = {"max_task_retries": -1}
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 """For the linear algebra of a process that has one CPU; with another number the last bits of a sum differ."""
 _log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 
 class Backfill:
@@ -74,7 +73,7 @@ class Backfill:
         self._options = job.options
         self._cpus, self._gpus = int(self._options["cpus"]), int(self._options["gpus"])
         self._keeper = Keeper(settings, job.id, token)
-        self._loop = BackgroundLoop()
+        self._parts = Parts(settings)
 
     def run(self) -> JobStatus:
         """Works until the job is done, or somebody wants it to stop, and returns its status.
@@ -88,7 +87,7 @@ class Backfill:
         try:
             if self._job.status == JobStatus.CANCELLING:
                 time.sleep(_SETTLE_S)
-                self._call(self._take_back)
+                self._parts.call(self._take_back)
                 end = (JobStatus.CANCELLED, None)
             else:
                 self._reserve()
@@ -101,26 +100,29 @@ class Backfill:
             raise
         finally:
             self._keeper.close()
-            self._patient(lambda engine, _: jobs.let_go(engine, self._job_id, self._token, *end))
-            self._patient(lambda engine, _: job_trials.spare(engine, self._job_id, self._token))
+            try:
+                self._parts.patient(lambda engine, _: jobs.let_go(engine, self._job_id, self._token, *end))
+                self._parts.patient(lambda engine, _: job_trials.spare(engine, self._job_id, self._token))
+            finally:
+                self._parts.close()
         if self._keeper.status is None:
             raise StaleClaim(f"another process has taken over job {self._job_id}")
         return end[0] or self._keeper.status
 
     def _work(self) -> None:
-        self._task = self._patient(self._described)
+        self._task = self._parts.patient(self._described)
         if self._task.reindex:
-            self._patient(self._begin_generation)
+            self._parts.patient(self._begin_generation)
         if not self._job.listed:
-            self._call(self._list)
-        self._patient(lambda engine, _: job_trials.forget_plain(engine, self._job_id))
+            self._parts.call(self._list)
+        self._parts.patient(lambda engine, _: job_trials.forget_plain(engine, self._job_id))
         size = int(self._options["segment_units"])
-        while (left := self._patient(lambda engine, _: job_units.first_left(engine, self._job_id))) is not None:
+        while (left := self._parts.patient(lambda engine, _: job_units.first_left(engine, self._job_id))) is not None:
             first = left // size * size
             self._run_all(self._index(self._numbers(UnitState.WAITING, first, first + size)))
-            versions = self._loop.run(_versions())
+            versions = self._parts.loop.run(_versions())
             self._run_all(self._match(self._numbers(UnitState.INDEXED, first, first + size), versions))
-        self._call(self._tidy)
+        self._parts.call(self._tidy)
 
     async def _described(self, engine: Any, _: ObjectStore) -> BulkTask:
         job, registry = self._job, load_models(self._settings.models_file)
@@ -134,22 +136,8 @@ class Backfill:
             niceness=int(self._options["niceness"]), reads_per_s=rate / self._cpus if rate else None,
         )  # fmt: skip
 
-    def _call(self, work: Callable[[Any, ObjectStore], Coroutine[Any, Any, T]]) -> T:
-        async def run() -> T:
-            engine, objects = create_engine(self._settings, pool_size=1), ObjectStore(self._settings)
-            try:
-                return await work(engine, objects)
-            finally:
-                objects.close()
-                await engine.dispose()
-
-        return self._loop.run(run())
-
-    def _patient(self, work: Callable[[Any, ObjectStore], Coroutine[Any, Any, T]]) -> T:
-        return self._call(lambda engine, objects: patiently(lambda: work(engine, objects)))
-
     def _numbers(self, state: UnitState, first: int, end: int) -> list[int]:
-        return self._patient(lambda engine, _: job_units.numbers(engine, self._job_id, state, first, end))
+        return self._parts.patient(lambda engine, _: job_units.numbers(engine, self._job_id, state, first, end))
 
     async def _begin_generation(self, engine: Any, _: ObjectStore) -> None:
         name, descriptor = self._job.model_name, self._job.source
@@ -223,7 +211,7 @@ class Backfill:
     def _index(self, numbers: Sequence[int]) -> Dataset | None:
         if not numbers:
             return None
-        held = self._patient(lambda engine, _: job_units.units(engine, self._job_id, numbers))
+        held = self._parts.patient(lambda engine, _: job_units.units(engine, self._job_id, numbers))
         work = [UnitWork(one.number, one.image_ids, one.paths, one.etags, one.sizes) for one in held]
         dataset = _dataset(work)
         if self._gpus:
