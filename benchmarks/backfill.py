@@ -1,11 +1,12 @@
 """Bulk indexing beside a plain loop with the same decoding, networks and matching on the same cores, in one run.
 
-    python -m benchmarks.backfill PHOTOS [--pictures 1000] [--fastdup-python FOLDER/bin/python] [--neighbour]
+    python -m benchmarks.backfill PHOTOS [--pictures 1000] [--fastdup-python FOLDER/bin/python] [--neighbour] [--memory]
 
 Brings the service up in a folder of its own (removed afterwards) and indexes a corpus with a job that was given all
 cores. The loop is one process with a thread for each core: it decodes, describes and, in a second pass, matches, as the
 job does. Prints pictures a second of both and of both passes, CPU seconds for 1,000 pictures by process, and the most
-memory the job's processes had at a time. ``--neighbour`` measures searches without and beside a job of one CPU instead.
+memory the job's processes had at a time. ``--neighbour`` measures searches without and beside a job of one CPU instead,
+``--memory`` only the most memory of the job's processes in each tenth of the work, printed when it is through.
 """
 
 import argparse
@@ -13,20 +14,19 @@ import asyncio
 import os
 import subprocess
 import tempfile
-import threading
 import time
-from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import psutil
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.backfill_faults import SOURCE, corpus, follow, installation, put_corpus
+from benchmarks.backfill_memory import memory
 from benchmarks.client import Client
 from benchmarks.local import LocalCascade
+from benchmarks.watch import Spent, Watch
 from configs.models import load_models
 from configs.settings import Settings
 from deployments.pipeline.look import Look
@@ -35,70 +35,6 @@ from graphs.service import Running, up
 from storage.job_tables import Job, JobStatus
 
 BATCH = 16
-
-
-@dataclass
-class Spent:
-    """Processor seconds and peak memory of an installation's processes, by kind, while it is watched."""
-
-    cpu_s: dict[str, float] = field(default_factory=dict)
-    job_mib: float = 0.0
-
-
-class Watch(threading.Thread):
-    """Looks at all processes of an installation every second."""
-
-    def __init__(self, home: Path) -> None:
-        super().__init__(daemon=True)
-        self._home, self._end = home, threading.Event()
-        self._first: dict[tuple[int, float], float] = {}
-        self._last: dict[tuple[int, float], tuple[str, float]] = {}
-        self._peak = 0.0
-
-    def run(self) -> None:
-        begun = time.time()
-        while not self._end.is_set():
-            self._look(begun)
-            self._end.wait(1.0)
-
-    def _look(self, begun: float) -> None:
-        job_mib = 0.0
-        for process in psutil.process_iter():
-            try:
-                command = " ".join(process.cmdline())
-                if str(self._home) not in command and process.environ().get("SAFEGUARD_HOME") != str(self._home):
-                    continue
-                times, key = process.cpu_times(), (process.pid, process.create_time())
-                kind = _kind(process.name(), command)
-                used = times.user + times.system
-                self._first.setdefault(key, 0.0 if process.create_time() >= begun else used)
-                self._last[key] = (kind, used)
-                if kind.startswith("job"):
-                    job_mib += process.memory_full_info().pss / 2**20
-            except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
-                continue
-        self._peak = max(self._peak, job_mib)
-
-    def close(self) -> Spent:
-        """Ends; what was spent since it began."""
-        self._end.set()
-        self.join()
-        spent: defaultdict[str, float] = defaultdict(float)
-        for key, (kind, used) in self._last.items():
-            spent[kind] += used - self._first[key]
-        return Spent(dict(spent), self._peak)
-
-
-def _kind(name: str, command: str) -> str:
-    if "MapWorker" in command:
-        return "job: reading and networks" if "Describer" in command else (
-            "job: matching" if "Matcher" in command else "job: writing"
-        )  # fmt: skip
-    if "graphs.backfill" in command:
-        return "job: runner"
-    if "ServeReplica" in command:
-        return command.split(":")[4].split(".")[0].split()[0]
-    return "PostgreSQL" if name == "postgres" else "S3" if "weed" in command else "Ray and Serve"
 
 
 def plain_loop(data: list[bytes]) -> tuple[float, float]:
@@ -283,8 +219,12 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=1000)
     parser.add_argument("--fastdup-python", type=Path, help="interpreter of an environment that has fastdup")
     parser.add_argument("--neighbour", action="store_true")
+    parser.add_argument("--memory", action="store_true")
     options = parser.parse_args()
     console = Console(width=120, highlight=False)
+    if options.memory:
+        memory(options.photos, options.pictures, console)
+        return
     data = corpus(options.photos, options.pictures)
     if options.neighbour:
         neighbour(data, console)

@@ -16,7 +16,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,7 +59,7 @@ class Outcome:
     seconds: float = 0.0
 
 
-async def put_corpus(settings: Settings, data: list[tuple[str, bytes]]) -> None:
+async def put_corpus(settings: Settings, data: Iterable[tuple[str, bytes]]) -> None:
     """Stores the pictures in folders, and one broken object for each hundred of them."""
     bucket = ObjectStore(settings.model_copy(update={"s3_bucket": BUCKET}))
     await bucket.ensure_buckets()
@@ -72,8 +72,15 @@ async def put_corpus(settings: Settings, data: list[tuple[str, bytes]]) -> None:
 
 def corpus(folder: Path, count: int) -> list[tuple[str, bytes]]:
     """Photos and edited copies; beyond the folder's pictures, further ones that differ in their bytes and a strip."""
+    return list(stream(folder, count))
+
+
+def stream(folder: Path, count: int) -> Iterator[tuple[str, bytes]]:
+    """The same, each picture made when it is asked for."""
     base = pictures(folder, min(count, 2 * len(list(folder.glob("*.jpg")))))
-    return base + [_marked(base[n % len(base)], n) for n in range(len(base), count)]
+    yield from base
+    for number in range(len(base), count):
+        yield _marked(base[number % len(base)], number)
 
 
 def _marked(item: tuple[str, bytes], number: int) -> tuple[str, bytes]:
