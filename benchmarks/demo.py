@@ -207,5 +207,5 @@ def _next_steps(service: Service, image: int, console: Console) -> None:
 
 
 def _verdict(moderation: dict[str, Any]) -> str:
-    scores = ", ".join(f"unsafe {one['score']:.1%}" for one in moderation["evidence"])
+    scores = ", ".join(f"unsafe {score:.1%}" for score in moderation["evidence"]["content_scores"].values())
     return f"{moderation['verdict']} ({scores})" if scores else str(moderation["verdict"])

@@ -1,26 +1,52 @@
-"""Whether a stored image may stay, and why. Changes nothing."""
+"""Whether a stored image may stay, and why."""
 
 from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 
 from deployments.ingress.access import Scope
-from deployments.ingress.context import UsesEngine, UsesRegistry
+from deployments.ingress.context import UsesEngine
 from deployments.ingress.documents import problems, shown
+from deployments.ingress.moderation_schemas import Moderation, explained, moderation_of
 from deployments.ingress.processing import NotProcessed
-from deployments.ingress.schemas import ContentEvidence, ImageId, Moderation
-from deployments.pipeline.verdict import decide
+from deployments.ingress.schemas import ImageId
 from storage import images
+from storage.explanations import explain as explanation_of
 from storage.keys import Principal
+from storage.moderation import standing
 from storage.tables import Status
 
 router = APIRouter(tags=["moderation"])
 _Reader = Annotated[Principal, Scope("image:read")]
-_MODERATION = {
+MODERATION = {
     "id": 1,
-    "verdict": "allow",
-    "reason": "opennsfw@1 gave 0.017, below 0.5",
-    "evidence": [{"model": "opennsfw@1", "score": 0.017, "review_at": 0.5, "block_at": 0.9}],
+    "verdict": "block",
+    "reason": "A copy of a picture in a bank of unacceptable ones",
+    "rule": "known-unacceptable",
+    "fired": ["known-unacceptable"],
+    "severity": 9,
+    "policy_version": 3,
+    "decided_by": "policy",
+    "by_person": False,
+    "decision_id": 17,
+    "since": "2024-11-01T10:05:02+00:00",
+    "evidence": {
+        "content_scores": {"opennsfw@1": 0.017},
+        "matches": [
+            {
+                "bank": "propaganda",
+                "kind": "unacceptable",
+                "member": 4,
+                "image_id": 2,
+                "relation": "copy",
+                "method": "geometry",
+                "score": 0.97,
+                "threshold": 0.8,
+                "counts": True,
+            }
+        ],
+        "matches_in_all": 1,
+    },
 }
 
 
@@ -28,27 +54,20 @@ _MODERATION = {
     "/image/{image_id}/moderation",
     summary="Whether the image may stay",
     response_model=Moderation,
-    responses={200: shown(_MODERATION, "The verdict and what it rests on"), **problems(404, 409)},
+    response_model_exclude_unset=True,
+    responses={200: shown(MODERATION, "The verdict and what it rests on"), **problems(404, 409)},
 )
-async def moderation(image_id: ImageId, _: _Reader, engine: UsesEngine, registry: UsesRegistry) -> Moderation:
-    """allow, review or block, from the content filter's score and the thresholds of the image's model."""
+async def moderation(
+    image_id: ImageId,
+    _: _Reader,
+    engine: UsesEngine,
+    explain: Annotated[
+        bool, Query(description="facts, rules, policy, versions, all decisions, and how to replay the last one")
+    ] = False,
+) -> Moderation:
+    """allow, review or block: what the policy in force, or a person, has decided, and why."""
     image = await images.get(engine, image_id)
     if image.status != Status.PROCESSED:
         raise NotProcessed(image)
-    scores = await images.content_scores(engine, image_id)
-    limits = registry[image.model_name if image.model_name in registry else registry.default].thresholds
-    verdict, reason = decide(scores, limits)
-    return Moderation(
-        id=image_id,
-        verdict=verdict,
-        reason=reason,
-        evidence=[
-            ContentEvidence(
-                model=one.model,
-                score=round(one.score, 4),
-                review_at=limits.unsafe_review,
-                block_at=limits.unsafe_block,
-            )
-            for one in scores
-        ],
-    )
+    held = await standing(engine, image_id)
+    return explained(held, await explanation_of(engine, held)) if explain else moderation_of(held)

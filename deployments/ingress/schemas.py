@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 from fastapi import Path
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
-from deployments.pipeline.verdict import Verdict
 from storage.job_tables import JobStatus
 from storage.tables import Relation, Status
 
@@ -171,24 +170,6 @@ class Detected(Shown):
     score: float
     box: BoxInPixels
     model: str = Field(description="name@version of the detector")
-
-
-class ContentEvidence(Shown):
-    """What one content filter said, and where the model's limits lie."""
-
-    model: str = Field(description="name@version of the filter")
-    score: float = Field(description="0 to 1, 1 is surely unsafe")
-    review_at: float
-    block_at: float
-
-
-class Moderation(Shown):
-    """``GET /image/{image_id}/moderation``."""
-
-    id: int
-    verdict: Verdict
-    reason: str
-    evidence: list[ContentEvidence]
 
 
 class CalibrationShown(Shown):

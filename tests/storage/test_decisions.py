@@ -4,7 +4,7 @@ from uuid import uuid4
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from configs.facts import Facts
 from storage import claims
@@ -13,37 +13,8 @@ from storage.claims import Outcome
 from storage.decisions import decide
 from storage.links import Link
 from storage.objects import ObjectStore
+from tests.filtering import bank, finish, member
 from tests.storage.test_claims import stored
-
-
-async def _bank(connection: AsyncConnection, kind: str = "unacceptable", *, pdq_distance: int = 31) -> int:
-    row = await connection.execute(
-        text(
-            "INSERT INTO bank (name, kind, relations, pdq_distance, created_by)"
-            " VALUES (:name, :kind, '{exact,copy,semantic}', :distance, 'test') RETURNING id"
-        ),
-        {"name": f"bank {uuid4()}", "kind": kind, "distance": pdq_distance},
-    )
-    return int(row.scalar_one())
-
-
-async def _member(connection: AsyncConnection, bank: int, **columns: object) -> int:
-    names = ", ".join(columns)
-    row = await connection.execute(
-        text(
-            f"INSERT INTO bank_member (bank_id, added_by, {names})"
-            f" VALUES (:bank, 'test', {', '.join(':' + name for name in columns)}) RETURNING id"
-        ),
-        {"bank": bank, **columns},
-    )
-    return int(row.scalar_one())
-
-
-async def _finish(engine: AsyncEngine, queue: str, **outcome: object) -> int:
-    (held,) = await claims.claim(engine, [queue], 1, lease_s=60, max_attempts=3)
-    scores = {"opennsfw@1": 0.01}
-    assert await claims.finish(engine, [Outcome(held, **{"content_scores": scores, **outcome})]) == {held.image_id}
-    return held.image_id
 
 
 async def _rows(engine: AsyncEngine, image_id: int) -> list[tuple[str, str | None, str | None]]:
@@ -63,7 +34,7 @@ async def test_finishing_decides_once_with_facts_that_can_be_judged_again(
     engine: AsyncEngine, objects: ObjectStore, queue: str
 ) -> None:
     await stored(engine, objects, queue)
-    image = await _finish(engine, queue, content_scores={"opennsfw@1": 0.95})
+    image = await finish(engine, queue, content_scores={"opennsfw@1": 0.95})
     assert await _rows(engine, image) == [("block", None, "unsafe-content")]
     async with engine.begin() as connection:
         assert await decide(connection, [image], cause="again") == []
@@ -88,21 +59,21 @@ async def test_a_link_to_a_member_decides_in_either_order(
     engine: AsyncEngine, objects: ObjectStore, queue: str
 ) -> None:
     first, second, third = await stored(engine, objects, queue, 3)
-    assert await _finish(engine, queue) == first
+    assert await finish(engine, queue) == first
     async with engine.begin() as connection:
         await change_banks(connection, hashes=False)
-        await _member(connection, await _bank(connection), image_id=first)
+        await member(connection, await bank(connection), image_id=first)
         await decide(connection, [first], cause="member")
     assert await _rows(engine, first) == [("allow", None, None), ("block", "allow", "known-unacceptable")]
     link = Link(first, "copy", "geometry", 0.99, 0.98, {})
-    assert await _finish(engine, queue, links=[link]) == second
+    assert await finish(engine, queue, links=[link]) == second
     assert await _rows(engine, second) == [("block", None, "known-unacceptable")]
     weak = Link(first, "copy", "geometry", 0.5, 0.98, {})  # below its own threshold: such a link is never made
-    assert await _finish(engine, queue, links=[weak]) == third
+    assert await finish(engine, queue, links=[weak]) == third
     assert await _rows(engine, third) == [("allow", None, None)]
     async with engine.begin() as connection:  # an allowed bank beats the match
         await change_banks(connection, hashes=False)
-        await _member(connection, await _bank(connection, "allowed"), image_id=second)
+        await member(connection, await bank(connection, "allowed"), image_id=second)
         (made,) = await decide(connection, [second], cause="member")
     assert (made.verdict, made.previous) == ("allow", "block")
 
@@ -113,14 +84,14 @@ async def test_hashes_count_and_a_change_of_them_is_noticed(
     await stored(engine, objects, queue, 2)
     async with engine.begin() as connection:
         await change_banks(connection, hashes=True)
-        member = await _member(connection, await _bank(connection, pdq_distance=20), pdq=b"x" * 32)
+        of_bank = await member(connection, await bank(connection, pdq_distance=20), pdq=b"x" * 32)
     compared = await hashes_version(engine)
-    image = await _finish(engine, queue, hashes={member: 20}, compared=compared)
+    image = await finish(engine, queue, hashes={of_bank: 20}, compared=compared)
     assert await _rows(engine, image) == [("block", None, "known-unacceptable")]
     (held,) = await claims.claim(engine, [queue], 1, lease_s=60, max_attempts=3)
     with pytest.raises(BanksChanged):
         await claims.finish(engine, [Outcome(held, compared=compared - 1)])
-    far = Outcome(held, content_scores={"opennsfw@1": 0.0}, hashes={member: 21}, compared=compared)
+    far = Outcome(held, content_scores={"opennsfw@1": 0.0}, hashes={of_bank: 21}, compared=compared)
     assert await claims.finish(engine, [far]) == {held.image_id}
     assert await _rows(engine, held.image_id) == [("allow", None, None)]
 
@@ -130,6 +101,6 @@ async def test_the_same_bytes_as_a_hash_decide(engine: AsyncEngine, objects: Obj
     async with engine.begin() as connection:
         await change_banks(connection, hashes=False)
         digest = await connection.scalar(text("SELECT sha256 FROM image WHERE id = :id"), {"id": image})
-        await _member(connection, await _bank(connection), sha256=digest)
-    assert await _finish(engine, queue) == image
+        await member(connection, await bank(connection), sha256=digest)
+    assert await finish(engine, queue) == image
     assert await _rows(engine, image) == [("block", None, "known-unacceptable")]
