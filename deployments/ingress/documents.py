@@ -5,6 +5,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 
 from deployments.ingress.problems import MEDIA_TYPE, RETRY_AFTER_S, Problem
 
@@ -57,6 +58,12 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def shown(example: Any, description: str, **more: Any) -> dict[str, Any]:
     """One good answer with its example."""
     return {"description": description, "content": {"application/json": {"example": example}}, **more}
+
+
+def sent(model: type[BaseModel], example: Any) -> dict[str, Any]:
+    """``openapi_extra`` of a route that reads a JSON body by itself, after the key has been checked."""
+    content = {"application/json": {"schema": model.model_json_schema(), "example": example}}
+    return {"requestBody": {"required": True, "content": content}}
 
 
 def describe(app: FastAPI) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from starlette.status import HTTP_201_CREATED
 from deployments.ingress.access import Scope
 from deployments.ingress.body import read_json
 from deployments.ingress.context import UsesEngine, UsesObjects, UsesPlatform, UsesRegistry, UsesSettings
-from deployments.ingress.documents import problems, shown
+from deployments.ingress.documents import problems, sent, shown
 from deployments.ingress.schemas import MAX_ID, JobFailureShown, JobId, JobShown, NewJob
 from storage import job_units, jobs
 from storage.corpus import check_corpus, check_source
@@ -45,14 +45,6 @@ _FAILURE = {
     "at": "2024-11-01T10:00:04+00:00",
 }
 _WANTED = {"pause": JobStatus.PAUSED, "resume": JobStatus.WAITING, "cancel": JobStatus.CANCELLING}
-_SENT = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {"schema": NewJob.model_json_schema(), "example": {"source": "s3://corpus/2024/"}}
-        },
-    }
-}
 
 
 def _shown(job: Job) -> JobShown:
@@ -87,7 +79,7 @@ async def list_jobs(
         ),
         **problems(404, 409),
     },
-    openapi_extra=_SENT,
+    openapi_extra=sent(NewJob, {"source": "s3://corpus/2024/"}),
 )  # fmt: skip
 async def create_job(
     request: Request, response: Response, caller: _Admin, engine: UsesEngine, objects: UsesObjects, settings: UsesSettings,

@@ -1,14 +1,16 @@
 """What clients are shown of verdicts, and how a stored decision becomes that. Imports nothing that acts."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from configs.facts import BankKind
 from configs.policies import Verdict
-from deployments.ingress.schemas import Moment, Shown
+from deployments.ingress.schemas import Moment, Sent, Shown
+from storage.clusters import MOST, Cluster
 from storage.explanations import Explanation
+from storage.human_decisions import LONGEST_REASON
 from storage.moderation import Standing
 from storage.moderation_tables import Decision
 from storage.tables import Relation
@@ -130,10 +132,10 @@ class Moderation(Shown):
     id: int
     verdict: Verdict
     reason: str
-    rule: str | None = Field(description="that decided; null: a person did, or no rule applies")
+    rule: str | None = Field(None, description="that decided; null: a person did, or no rule applies")
     fired: list[str] = Field(description="all rules that were true")
     severity: int = Field(ge=0, le=10, description="10 is the gravest")
-    policy_version: int | None = Field(description="that judged; null where a person decided")
+    policy_version: int | None = Field(None, description="that judged; null where a person decided")
     decided_by: str = Field(description="policy, or the name of a person's key")
     by_person: bool = Field(description="a person's decision beats every policy until it is reversed")
     decision_id: int
@@ -141,6 +143,84 @@ class Moderation(Shown):
     evidence: EvidenceInShort
     decided: list[int] = Field([], description="after a change: all images that it decided on; otherwise absent")
     explanation: ExplanationShown | None = Field(None, description="with `explain=true`; otherwise absent")
+
+
+Reason = Annotated[str, Field(min_length=1, max_length=LONGEST_REASON, description="for whoever asks later; not blank")]
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="of the cluster as GET …/cluster showed it")]
+
+
+class _OfCluster(Sent):
+    """May be meant for the whole cluster of copies."""
+
+    cluster: bool = Field(False, description="for all images of the cluster; needs `digest`")
+    digest: Digest | None = None
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        if self.cluster != (self.digest is not None):
+            raise ValueError(
+                "cluster: true and the digest that GET /image/{image_id}/cluster showed go together: both or neither"
+            )
+        return self
+
+
+class NewDecision(_OfCluster):
+    """``PUT /image/{image_id}/moderation``."""
+
+    verdict: Literal["allow", "review", "block"]
+    reason: Reason
+    severity: int | None = Field(None, ge=0, le=10, description="10 is the gravest; default: that before, at least 5")
+
+
+class Reversal(_OfCluster):
+    """``POST /image/{image_id}/moderation/reverse``."""
+
+    reason: Reason
+
+
+class ClusterImageShown(Shown):
+    """One image of a cluster; null where it has not been decided on."""
+
+    id: int
+    name: str
+    steps: int = Field(description="links between it and the image that was asked for; 0 is that image")
+    verdict: Verdict | None
+    rule: str | None
+    severity: int | None
+    by_person: bool
+    preview: str = Field(description="address of a small blurred rendition")
+
+
+class ClusterShown(Shown):
+    """``GET /image/{image_id}/cluster``: what a decision on the cluster would touch."""
+
+    digest: str = Field(description="to be sent with the decision; changes when an image or a decision does")
+    cut: bool = Field(description=f"there are more than {MOST}; the nearest are shown and would be decided on")
+    verdicts: dict[str, int] = Field(description="how many images have each")
+    by_person: int = Field(description="how many of them a person has decided on; a new decision takes their place")
+    images: list[ClusterImageShown] = Field(description="nearest first")
+
+
+def cluster_of(found: Cluster, preview: Callable[[int], str]) -> ClusterShown:
+    """A cluster as it is shown.
+
+    Args:
+        preview: address of an image's preview.
+    """
+    verdicts = [one.verdict or "none" for one in found.images]
+    return ClusterShown(
+        digest=found.digest,
+        cut=found.cut,
+        verdicts={one: verdicts.count(one) for one in sorted(set(verdicts))},
+        by_person=sum(one.by_person for one in found.images),
+        images=[
+            ClusterImageShown(
+                id=one.image_id, name=one.name, steps=one.steps, verdict=Verdict(one.verdict) if one.verdict else None,
+                rule=one.rule, severity=one.severity, by_person=one.by_person, preview=preview(one.image_id),
+            )
+            for one in found.images
+        ],
+    )  # fmt: skip
 
 
 def _matches(facts: Mapping[str, Any]) -> list[MatchInBank]:
