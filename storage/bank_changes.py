@@ -5,6 +5,8 @@ decided with a new member, or was decided before the member was committed, and t
 finds it. Order of locks everywhere: banks, generations, images, moderation, policy, audit.
 """
 
+from collections.abc import Awaitable, Callable, Mapping
+
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -16,6 +18,12 @@ _ALONE = text(f"SELECT pg_advisory_xact_lock({_LOCK})")
 _SHARED = text(f"SELECT pg_advisory_xact_lock_shared({_LOCK})")
 _VERSION = text("SELECT version FROM bank_version WHERE id = 1")
 _COUNT = text("UPDATE bank_version SET version = version + 1 WHERE id = 1 RETURNING version")
+
+
+Compared = tuple[int | None, Mapping[int, Mapping[int, int]]]
+"""The version of the hashes that pictures were compared with; image id -> member id -> distance in bits."""
+Compare = Callable[[], Awaitable[Compared]]
+"""Compares some pictures with the hashes as they are now."""
 
 
 class BanksChanged(SafeGuardError):
@@ -46,6 +54,28 @@ async def hold_banks(connection: AsyncConnection, compared: int | None) -> None:
         present = (await connection.execute(_VERSION)).scalar_one()
         if present != compared:
             raise BanksChanged("the banks have changed; compare again")
+
+
+async def hold_compared(connection: AsyncConnection, compared: Compared, again: Compare | None) -> Compared:
+    """As ``hold_banks``; where the hashes have changed, pictures are compared again while nobody can change them.
+
+    So an import that goes on and on holds nobody up for longer than one of its parts.
+
+    Args:
+        again: None raises instead.
+    Returns:
+        What holds until the transaction ends.
+    Raises:
+        BanksChanged: the hashes have changed, and nothing compares again.
+    """
+    try:
+        await hold_banks(connection, compared[0])
+    except BanksChanged:
+        if again is None:
+            raise
+        compared = await again()
+        await hold_banks(connection, compared[0])
+    return compared
 
 
 async def hashes_version(engine: AsyncEngine) -> int:

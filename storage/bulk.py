@@ -13,7 +13,7 @@ from sqlalchemy import delete, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlmodel import col
 
-from storage.bank_changes import hold_banks
+from storage.bank_changes import Compare, hold_compared
 from storage.claims import FoundObject
 from storage.database import reading
 from storage.errors import Conflict
@@ -221,7 +221,7 @@ async def _store_images(connection: AsyncConnection, images: Sequence[BulkImage]
 async def store_links(
     engine: AsyncEngine, job_id: int, token: UUID, unit: int, image_ids: Sequence[int], links: Sequence[tuple[int, Link]],
     *, descriptors: Iterable[str], hashes: Mapping[int, Mapping[int, int]] | None = None, compared: int | None = None,
-    finish: bool = True,
+    again: Compare | None = None, finish: bool = True,
 ) -> None:  # fmt: skip
     """Stores the links of a unit and makes its images PROCESSED, in one transaction.
 
@@ -229,14 +229,15 @@ async def store_links(
         descriptors: those that the vectors of the unit were written with.
         hashes: image id -> member id -> distance in bits, of PDQ members of banks that are near.
         compared: version of those members that the images were compared with; None where they were not.
+        again: compares the images with the members as they are now, where those have changed.
         finish: make the images PROCESSED and decide on them; a re-index leaves them as they are.
     Raises:
         StaleClaim: another runner has taken over the job; nothing was stored.
-        BanksChanged: the hashes of the banks have changed; nothing was stored.
+        BanksChanged: the hashes of the banks have changed, and nothing compares again; nothing was stored.
         Conflict: the model is written with another descriptor by now, which the images lack; nothing was stored.
     """
     async with engine.begin() as connection:
-        await hold_banks(connection, compared)
+        _, near = await hold_compared(connection, (compared, hashes or {}), again)
         job = await holding(connection, job_id, token)
         written = (await hold(connection, [job.model_name])).get(job.model_name, set(descriptors))
         if finish and (lacking := written - set(descriptors)):
@@ -258,7 +259,7 @@ async def store_links(
             await connection.execute(_LINKS)
         if finish:
             await connection.execute(_PROCESSED, {"ids": list(image_ids)})
-            await store_hashes(connection, image_ids, hashes or {})
+            await store_hashes(connection, image_ids, near)
         await _count(connection, job_id, done=len(image_ids))
         if finish:
             await tell_and_decide(connection, image_ids, cause=f"job {job_id}")

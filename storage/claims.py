@@ -1,7 +1,7 @@
 """The claim on an image: a lease with a fencing token, so every picture is finished exactly once. Below the deployments."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from storage.bank_changes import hold_banks
+from storage.bank_changes import Compare, hold_banks, hold_compared
 from storage.errors import InvalidInput, NotFound, StaleClaim
 from storage.failures import tell_failures
 from storage.finishing import store_hashes, tell_and_decide
@@ -178,21 +178,25 @@ async def renew(engine: AsyncEngine, claims: Sequence[Claim], *, lease_s: float)
         return set((await connection.execute(_RENEW, {**_held(claims), "lease_s": lease_s})).scalars())
 
 
-async def finish(engine: AsyncEngine, outcomes: Sequence[Outcome]) -> set[int]:
+async def finish(engine: AsyncEngine, outcomes: Sequence[Outcome], *, again: Compare | None = None) -> set[int]:
     """Stores results, makes the images PROCESSED and decides on them, in one transaction, each while its claim is valid.
 
     Links are kept once per pair and descriptor, with the better score; links to images deleted meanwhile are dropped,
     and so are those of a descriptor that the model is no longer written with.
 
+    Args:
+        again: compares the images with the hashes of banks as they are now, where those have changed.
     Returns:
         Ids that were finished; nothing of the others was stored: their claims had expired, or their model is written
         with a descriptor by now that they lack.
     Raises:
-        BanksChanged: the hashes of the banks are not those that the images were compared with; nothing was stored.
+        BanksChanged: the hashes of the banks are not those that the images were compared with, and nothing compares
+            again; nothing was stored.
     """
     async with engine.begin() as connection:
-        for compared in {o.compared for o in outcomes} or {None}:
-            await hold_banks(connection, compared)
+        near: Mapping[int, Mapping[int, int]] = {o.claim.image_id: o.hashes for o in outcomes}
+        for version in {o.compared for o in outcomes} or {None}:
+            _, near = await hold_compared(connection, (version, near), again)
         written = await hold(connection, [o.claim.model_name for o in outcomes])
         whole = [o.claim for o in outcomes if written.get(o.claim.model_name, set()) <= o.descriptors]
         finished = set((await connection.execute(_FINISH, _held(whole))).scalars())
@@ -220,7 +224,7 @@ async def finish(engine: AsyncEngine, outcomes: Sequence[Outcome]) -> set[int]:
         for statement, rows in ((_OBJECTS, objects), (_SCORES, scores)):
             if rows:
                 await connection.execute(statement, {"rows": json.dumps(rows)})
-        await store_hashes(connection, sorted(finished), {o.claim.image_id: o.hashes for o in accepted})
+        await store_hashes(connection, sorted(finished), near)
         await tell_and_decide(connection, sorted(finished), cause="processed")
     return finished
 

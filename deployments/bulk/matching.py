@@ -11,13 +11,16 @@ from deployments.bulk.background import BackgroundLoop
 from deployments.bulk.patience import patiently
 from deployments.bulk.work import Batch, BulkTask, packed, unpacked
 from deployments.bulk.writing import remote_index
+from deployments.pipeline.bank_hashes import BankHashes
 from deployments.pipeline.limits import Limits
 from deployments.pipeline.linking import Linker
 from deployments.pipeline.look import Look
 from deployments.pipeline.matching import candidates_query
+from deployments.pipeline.processor import Index
 from deployments.pipeline.verification import Verifier
 from deployments.vision.onnx_networks import limit_opencv_threads
 from storage import bulk, images, job_units
+from storage.bank_changes import Compared
 from storage.database import create_engine
 from storage.job_tables import UnitState
 from storage.links import Link
@@ -33,9 +36,10 @@ class Matcher:
     Args:
         task: the run it belongs to.
         versions: of the vector tables, that hold all that was indexed.
+        index: the vectors; None: those of the running application.
     """
 
-    def __init__(self, task: BulkTask, versions: dict[str, int]) -> None:
+    def __init__(self, task: BulkTask, versions: dict[str, int], index: Index | None = None) -> None:
         self._task, self._versions = task, versions
         settings = task.settings()
         self._models = task.models(settings)
@@ -46,7 +50,8 @@ class Matcher:
             held=settings.features_held,
         )  # fmt: skip
         self._linker = Linker(verifier, Limits(self._engine))
-        self._index = remote_index()
+        self._hashes = BankHashes(self._engine)
+        self._index = index or remote_index()
         self._loop = BackgroundLoop()
 
     def __call__(self, batch: Batch) -> Batch:
@@ -75,13 +80,19 @@ class Matcher:
             for model in self._models:
                 links += await patiently(lambda part=part, model=model: self._links(model, part))  # type: ignore[misc]
         ids = [image_id for image_id, _ in found]
+        compared, hashes = await patiently(lambda: self._near_hashes(found))
         await patiently(
             lambda: bulk.store_links(
-                self._engine, task.job_id, task.token, number, ids, links,
-                descriptors=task.descriptors, finish=not task.reindex,
+                self._engine, task.job_id, task.token, number, ids, links, descriptors=task.descriptors,
+                hashes=hashes, compared=compared, again=lambda: self._near_hashes(found), finish=not task.reindex,
             )
         )  # fmt: skip
         await patiently(lambda: self._objects.delete(key))
+
+    async def _near_hashes(self, found: list[tuple[int, Look]]) -> Compared:
+        if self._task.reindex:
+            return None, {}
+        return await self._hashes.near(found, min_quality=self._models[0].thresholds.pdq_min_quality)
 
     async def _links(self, model: ModelSpec, part: list[tuple[int, Look]]) -> list[tuple[int, Link]]:
         queries = [candidates_query(model, look, exclude=image_id) for image_id, look in part]

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from deployments.pipeline.look import Look
 from deployments.similarity.hash_index import HashIndex
 from storage import bank_hashes
-from storage.bank_changes import hashes_version
+from storage.bank_changes import Compared, hashes_version
 
 _log = logging.getLogger(__name__)
 _COUNT_EVERY_S = 60.0
@@ -76,23 +77,22 @@ class BankHashes:
             _log.info("%d PDQ members of banks were read in %.1f s", added, time.monotonic() - began)
         return made
 
-    async def near(
-        self, hashes: Sequence[tuple[NDArray[np.uint8], int]], *, min_quality: int
-    ) -> tuple[int, list[dict[int, int]]]:
+    async def near(self, looks: Sequence[tuple[int, Look]], *, min_quality: int) -> Compared:
         """Members near each of some pictures.
 
         Args:
-            hashes: for each picture uint8[q, 32], its orientations, and its PDQ quality.
-            min_quality: pictures below are near none: they have too little structure.
+            looks: pictures by id with what was seen in each.
+            min_quality: pictures of a lower PDQ quality are near none: they have too little structure.
         Returns:
-            The version of the members, and for each picture member id -> distance in bits.
+            The version of the members, and for each picture that is near one member id -> distance in bits.
         """
         held = await self.current()
         if not len(held.index):
-            return held.version, [{} for _ in hashes]
+            return held.version, {}
 
-        def compare() -> list[dict[int, int]]:
-            return [held.index.search(some) if quality >= min_quality else {} for some, quality in hashes]
+        def compare() -> dict[int, dict[int, int]]:
+            found = {one: held.index.search(seen.pdq) for one, seen in looks if seen.pdq_quality >= min_quality}
+            return {one: members for one, members in found.items() if members}
 
         return held.version, await asyncio.to_thread(compare)
 

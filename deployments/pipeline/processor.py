@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from configs.models import ModelRegistry, ModelSpec
 from configs.settings import Settings
+from deployments.pipeline.bank_hashes import BankHashes
 from deployments.pipeline.generations import Generations
 from deployments.pipeline.linking import Linker
 from deployments.pipeline.look import Look, Networks, look
@@ -66,6 +67,7 @@ class Processor:
     linker: Linker
     shapes: dict[str, ShapeDescriptor]
     generations: Generations
+    hashes: BankHashes
     _written: set[int] = field(default_factory=set, init=False, repr=False)
     """Images in work whose vectors may be stored already: another claim of them must replace those."""
 
@@ -199,12 +201,19 @@ class Processor:
             for (claim, found), near, mine in zip(seen, of_model, links, strict=True):
                 twins = [other for other in same.get(found.sha256, []) if other != claim.image_id]
                 mine += await self.linker.links(model, found, near, twins, versions=at, query_id=claim.image_id)
+        pictures, least = [(claim.image_id, found) for claim, found in seen], models[0].thresholds.pdq_min_quality
+        compared, near_hashes = await self.hashes.near(pictures, min_quality=least)
         written = frozenset(model.descriptor_name for model in models)
         outcomes = [
-            Outcome(claim, mine, found_objects(models[0], found), content_scores(models[0], found), written)
+            Outcome(
+                claim, mine, found_objects(models[0], found), content_scores(models[0], found), written,
+                dict(near_hashes.get(claim.image_id, {})), compared,
+            )
             for (claim, found), mine in zip(seen, links, strict=True)
-        ]
-        finished = await claiming.finish(self.engine, outcomes)
+        ]  # fmt: skip
+        finished = await claiming.finish(
+            self.engine, outcomes, again=lambda: self.hashes.near(pictures, min_quality=least)
+        )
         late = [claim for claim, _ in seen if claim.image_id not in finished]
         if late:
             _log.warning("%d results came too late and were dropped", len(late))

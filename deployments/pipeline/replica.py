@@ -15,6 +15,7 @@ from configs.models import DescriptorSpec, ModelSpec, load_models
 from configs.settings import load_settings
 from deployments.detector import DetectCall, Detected
 from deployments.logs import log_to_replica
+from deployments.pipeline.bank_hashes import BankHashes
 from deployments.pipeline.generations import Generations
 from deployments.pipeline.limits import Limits
 from deployments.pipeline.linking import Linker
@@ -138,6 +139,7 @@ class Pipeline:
             ),
             build_shapes(registry),
             Generations(engine, registry),
+            BankHashes(engine),
         )
         await ensure_active(engine, actor="pipeline")
         await self._processor.generations.start()

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from configs.models import DescriptorSpec, ModelRegistry, ModelSpec, load_models
 from configs.settings import Settings
+from deployments.pipeline.bank_hashes import BankHashes
 from deployments.pipeline.generations import Generations
 from deployments.pipeline.limits import Limits
 from deployments.pipeline.linking import Linker
@@ -120,6 +121,7 @@ async def processor(
         Linker(verifier, Limits(engine, fresh_s=0.0)),
         build_shapes(registry),
         Generations(engine, registry, fresh_s=0.0),
+        BankHashes(engine),
     )
     await writer.close()
     await empty(engine, model.name)

@@ -7,6 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from deployments.pipeline.bank_hashes import BankHashes
+from deployments.pipeline.look import Look
 from storage import bank_hashes
 from storage.bank_changes import change_banks, hashes_version
 from tests.banks import bank_of
@@ -22,9 +23,14 @@ def _bits(one: np.ndarray, *places: int) -> np.ndarray:
     return np.packbits(bits)
 
 
+def _look(pdq: np.ndarray, quality: int = 100) -> Look:
+    nothing = np.empty(0)
+    return Look(b"", pdq.reshape(-1, 32), quality, [], None, [], {}, [], nothing, None, None, nothing, None)
+
+
 async def _near(held: BankHashes, *pictures: np.ndarray, quality: int = 100) -> list[dict[int, int]]:
-    _, found = await held.near([(one[None], quality) for one in pictures], min_quality=50)
-    return found
+    _, found = await held.near([(id_, _look(one, quality)) for id_, one in enumerate(pictures)], min_quality=50)
+    return [dict(found.get(id_, {})) for id_ in range(len(pictures))]
 
 
 async def test_members_are_found_as_soon_as_they_are_committed(engine: AsyncEngine) -> None:
@@ -44,8 +50,7 @@ async def test_members_are_found_as_soon_as_they_are_committed(engine: AsyncEngi
 async def test_any_orientation_of_a_picture_is_near(engine: AsyncEngine) -> None:
     picture = _random(8)
     _, (member,) = await bank_of(engine, [picture[5].tobytes()])
-    _, found = await BankHashes(engine).near([(picture, 100)], min_quality=50)
-    assert found == [{member: 0}]
+    assert await _near(BankHashes(engine), picture) == [{member: 0}]
 
 
 async def test_a_bank_whose_distance_changes(engine: AsyncEngine) -> None:
@@ -92,7 +97,7 @@ async def test_many_ask_while_members_are_added(engine: AsyncEngine) -> None:
 
     async def ask() -> None:
         for _ in range(40):
-            version, found = await held.near([(one[None], 100) for one in hashes], min_quality=50)
+            version, found = await held.near([(id_, _look(one)) for id_, one in enumerate(hashes)], min_quality=50)
             async with engine.connect() as connection:
                 committed = await connection.scalar(text("SELECT version FROM bank_version WHERE id = 1"))
                 there = set(
@@ -106,7 +111,7 @@ async def test_many_ask_while_members_are_added(engine: AsyncEngine) -> None:
                 again = await connection.scalar(text("SELECT version FROM bank_version WHERE id = 1"))
             if version == committed == again:
                 checked.append(len(there))
-                assert {member for one in found for member in one} >= there
+                assert {member for near in found.values() for member in near} >= there
 
     async def add() -> None:
         for one in hashes:
