@@ -76,6 +76,7 @@ class BankMember(SQLModel, table=True):
         ),
         Index("bank_member_by_image", "image_id", postgresql_where=text("image_id IS NOT NULL")),
         Index("bank_member_by_sha256", "sha256", postgresql_where=text("sha256 IS NOT NULL")),
+        Index("bank_member_listing", "bank_id", "id"),
     )  # fmt: skip
 
     id: int | None = Field(default=None, sa_column=_number())
@@ -93,6 +94,9 @@ class BankMember(SQLModel, table=True):
     added_by: str = Field(sa_column=Column(Text, nullable=False))
     quarantined_at: datetime | None = Field(default=None, sa_column=_moment(), description="its matches do not count")
     quarantine_reason: str | None = Field(default=None, sa_column=Column(Text))
+    released_at: datetime | None = Field(
+        default=None, sa_column=_moment(), description="from quarantine; what it matched before counts no more"
+    )
     removed_at: datetime | None = Field(
         default=None,
         sa_column=_moment(),
@@ -146,6 +150,12 @@ class Decision(SQLModel, table=True):
     __table_args__ = (
         CheckConstraint("verdict IN ('allow','review','block')", name="decision_verdict_known"),
         Index("decision_of_image", "image_id", "id"),
+        Index("decision_first", "at", postgresql_where=text("previous IS NULL")),
+        Index(
+            "decision_first_matched",
+            "at",
+            postgresql_where=text("previous IS NULL AND facts -> 'matches' <> '[]'::jsonb"),
+        ),
     )
 
     id: int | None = Field(default=None, sa_column=_number())

@@ -9,10 +9,12 @@ from uuid import uuid4
 
 from sqlalchemy import delete, func, insert, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlmodel import col
 
 from storage.audit import record
+from storage.bank_members import refuse_member
 from storage.errors import Conflict, NotFound
 from storage.features import features_key
 from storage.objects import ObjectStore
@@ -196,14 +198,16 @@ async def remove(engine: AsyncEngine, objects: ObjectStore, image_id: int, *, ac
 
     Raises:
         NotFound: there is no such image.
+        Conflict: it is a member of banks; they are named.
         Unavailable: the object store does not answer; nothing was deleted.
     """
     async with engine.begin() as connection:
-        row = (
-            await connection.execute(
-                delete(Image).where(col(Image.id) == image_id).returning(col(Image.s3_path), col(Image.sha256))
-            )
-        ).one_or_none()
+        await refuse_member(connection, image_id)
+        statement = delete(Image).where(col(Image.id) == image_id).returning(col(Image.s3_path), col(Image.sha256))
+        try:
+            row = (await connection.execute(statement)).one_or_none()
+        except IntegrityError as error:
+            raise Conflict(f"image {image_id} is a member of a bank: take it out there first") from error
         if row is None:
             raise NotFound(f"there is no image {image_id}")
         await emit(connection, EventType.IMAGE_DELETED, image_id, {"sha256": row.sha256.hex()})

@@ -55,6 +55,19 @@ def apart(servers: Settings) -> Iterator[Settings]:
 
 
 @asynccontextmanager
+async def own_engine(servers: Settings) -> AsyncIterator[AsyncEngine]:
+    """An engine on the database of a new, empty installation."""
+    entered = apart(servers)
+    settings = await asyncio.to_thread(entered.__enter__)
+    engine = create_engine(settings)
+    try:
+        yield engine
+    finally:
+        await engine.dispose()
+        await asyncio.to_thread(entered.__exit__, None, None, None)
+
+
+@asynccontextmanager
 async def tampering(connection: AsyncConnection) -> AsyncIterator[None]:
     """Lets the owner of the audit change it, as part of a transaction; other writers wait."""
     await connection.execute(text("ALTER TABLE audit DISABLE TRIGGER audit_append_only"))

@@ -214,12 +214,15 @@ async def upload_image(
     "/image/{image_id}",
     summary="Delete an image",
     status_code=204,
-    responses={204: {"description": "File, rows, links and vectors are gone; the audit entry stays."}, **problems(404)},
+    responses={
+        204: {"description": "File, rows, links and vectors are gone; the audit entry stays."},
+        **problems(404, 409),
+    },
 )
 async def delete_image(
     image_id: ImageId, caller: _Writer, engine: UsesEngine, objects: UsesObjects, platform: UsesPlatform
 ) -> None:
-    """Deletes file, rows, links and vectors."""
+    """Deletes file, rows, links and vectors. A member of a bank must be taken out of it first."""
     await uploads.remove(engine, objects, image_id, actor=caller.name)
     try:
         await platform.remove([image_id])
