@@ -32,6 +32,8 @@ def printable(value: str, field: str, most: int, *, lines: bool = True) -> str:
     """
     if len(value) > most:
         raise InvalidInput(f"{field} has {len(value)} characters; at most {most} are kept", field)
+    if value.isprintable():
+        return value
     for place, one in enumerate(value, 1):
         if unicodedata.category(one) in ("Cc", "Cs") and not (lines and one in _LINES):
             raise InvalidInput(f"{field} has the control character U+{ord(one):04X} at place {place}", field)
