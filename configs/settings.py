@@ -105,6 +105,19 @@ class Settings(BaseSettings):
         description="webhooks may use http:// outside of those networks; their content can then be read on the way",
     )
 
+    quarantine_floor: int = Field(
+        100, ge=0, description="images that a bank's member must match in a window before it is quarantined; 0: never"
+    )
+    quarantine_share: float = Field(0.1, ge=0, le=1, description="and of all images processed in that window")
+    quarantine_factor: float = Field(10.0, ge=1, description="and times what it has usually matched in a window")
+    quarantine_window_s: float = Field(3600.0, gt=0, description="the window, seconds")
+    quarantine_history_s: float = Field(604_800.0, gt=0, description="what is usual is the average of so many seconds")
+    max_import_bytes: int = Field(
+        32 * 2**20,
+        ge=1024,
+        description="largest list of hashes imported over HTTP, bytes; the command line has no limit",
+    )
+
     models_file: Path = Field(Path(__file__).with_name("models.yaml"), description="what each model_name means")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="where networks run")
     dtype: str = Field(
@@ -143,6 +156,11 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"SAFEGUARD_WEBHOOK_CONNECT_TIMEOUT_S={self.webhook_connect_timeout_s} is above"
                 f" SAFEGUARD_WEBHOOK_TIMEOUT_S={self.webhook_timeout_s}"
+            )
+        if self.quarantine_history_s < 2 * self.quarantine_window_s:
+            raise ValueError(
+                f"SAFEGUARD_QUARANTINE_HISTORY_S={self.quarantine_history_s} is under twice"
+                f" SAFEGUARD_QUARANTINE_WINDOW_S={self.quarantine_window_s}: nothing would be usual"
             )
         if self.s3_bucket == self.s3_vectors_bucket:
             raise ValueError(

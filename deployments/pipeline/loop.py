@@ -7,6 +7,7 @@ import logging
 from deployments.pipeline.processor import Processor
 from storage import claims as claiming
 from storage.claims import Claim
+from storage.quarantine import Rule, watch
 from storage.queues import UploadSignal
 from storage.uploads import sweep
 
@@ -133,4 +134,9 @@ class ClaimLoop:
                 await sweep(processor.engine, processor.objects, older_than_s=processor.settings.stale_upload_s)
             except Exception as error:
                 _log.warning("unfinished uploads could not be swept: %s", type(error).__name__)
+            try:
+                for member in await watch(processor.engine, Rule.of(processor.settings)):
+                    _log.warning("member %d of a bank suddenly matches so much that it is in quarantine now", member)
+            except Exception as error:
+                _log.warning("members of banks could not be watched: %s", type(error).__name__)
             await asyncio.sleep(60.0)
