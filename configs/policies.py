@@ -1,17 +1,28 @@
 """Policies: named rules over the facts of an image, and the verdict they give. Pure; reads no file and no clock."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from configs.facts import BankKind, BankMatch, Facts
+from configs.policy_mistakes import dotted
+from configs.policy_references import examine
 
 ENGINE = 1
 """Version of how rules are read. A decision names it: replaying one made by another engine says so."""
+
+
+def _plain(text: str) -> str:
+    if any((one < " " and one not in "\n\t") or one == "\x7f" for one in text):
+        raise ValueError("has a control character")
+    return text
+
+
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Name = Annotated[str, Field(min_length=1, max_length=120)]
+Bound = Annotated[int, Field(ge=0, le=2**62)]
+Name = Annotated[str, Field(min_length=1, max_length=120), AfterValidator(_plain)]
 
 
 class Verdict(StrEnum):
@@ -93,6 +104,12 @@ class ObjectCondition(_Range):
     min_count: int = Field(1, ge=0, le=10_000)
     max_count: int | None = Field(None, ge=0, le=10_000)
 
+    @model_validator(mode="after")
+    def _not_always(self) -> "ObjectCondition":
+        if self.min_count == 0 and self.max_count is None:
+            raise ValueError("min_count 0 without max_count is true of every picture")
+        return self
+
     def holds(self, facts: Facts) -> bool:
         """Whether so many are there."""
         count = sum(
@@ -108,12 +125,12 @@ class ObjectCondition(_Range):
 class FileCondition(_Range):
     """Size and format of the file; each bound that is given must hold."""
 
-    min_bytes: int | None = Field(None, ge=0)
-    max_bytes: int | None = Field(None, ge=0)
-    min_width: int | None = Field(None, ge=0, description="pixels")
-    max_width: int | None = Field(None, ge=0)
-    min_height: int | None = Field(None, ge=0)
-    max_height: int | None = Field(None, ge=0)
+    min_bytes: Bound | None = None
+    max_bytes: Bound | None = None
+    min_width: Bound | None = Field(None, description="pixels")
+    max_width: Bound | None = None
+    min_height: Bound | None = None
+    max_height: Bound | None = None
     media_types: list[Name] | None = Field(None, min_length=1)
     models: list[Name] | None = Field(None, min_length=1, description="model_name of the upload")
 
@@ -163,12 +180,12 @@ class Condition(_Strict):
             )
         return self
 
-    def holds(self, facts: Facts, matches: tuple[BankMatch, ...], named: Mapping[str, "Condition"]) -> bool:
+    def holds(self, facts: Facts, matches: tuple[BankMatch, ...], named: Callable[[str], bool]) -> bool:
         """Whether it is true of an image.
 
         Args:
             matches: those that count.
-            named: the policy's named conditions, without a cycle.
+            named: says of a named condition of the policy whether it is true.
         """
         if self.all_of is not None:
             return all(one.holds(facts, matches, named) for one in self.all_of)
@@ -177,7 +194,7 @@ class Condition(_Strict):
         if self.negated is not None:
             return not self.negated.holds(facts, matches, named)
         if self.use is not None:
-            return named[self.use].holds(facts, matches, named)
+            return named(self.use)
         if self.match is not None:
             return self.match.holds(facts, matches)
         simple = self.unsafe or self.object or self.file
@@ -190,7 +207,7 @@ class Rule(_Strict):
     name: Name
     action: Verdict
     severity: int = Field(5, ge=0, le=10, description="10 is the gravest; reviewers see the gravest first")
-    reason: Annotated[str, Field(min_length=1, max_length=1000)]
+    reason: Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_plain)]
     when: Condition
 
 
@@ -223,6 +240,13 @@ class Policy(_Strict):
     conditions: dict[Name, Condition] = {}
     rules: list[Rule] = Field([], max_length=10_000)
 
+    @model_validator(mode="after")
+    def _sound(self) -> "Policy":
+        found = examine(self.model_dump(mode="json", by_alias=True, exclude_none=True)).mistakes
+        if found:
+            raise ValueError("; ".join(f"{dotted(path)}: {message}" for path, message in found[:5]))
+        return self
+
     def judge(self, facts: Facts) -> Judgement:
         """The verdict on an image: block beats review beats allow, then the higher severity, then the earlier rule.
 
@@ -231,7 +255,14 @@ class Policy(_Strict):
         matches = facts.matches
         if any(one.kind == BankKind.ALLOWED for one in matches):
             matches = tuple(one for one in matches if one.kind == BankKind.ALLOWED)
-        fired = [rule for rule in self.rules if rule.when.holds(facts, matches, self.conditions)]
+        known: dict[str, bool] = {}
+
+        def named(name: str) -> bool:  # each is found once, however often it is used
+            if name not in known:
+                known[name] = self.conditions[name].holds(facts, matches, named)
+            return known[name]
+
+        fired = [rule for rule in self.rules if rule.when.holds(facts, matches, named)]
         waived = len(facts.matches) - len(matches)
         if not fired:
             return Judgement(
