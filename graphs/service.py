@@ -18,7 +18,7 @@ from storage.errors import SafeGuardError, Unavailable
 from storage.keys import SCOPES, create_key, list_keys, revoke_key
 from storage.migrate import upgrade
 from storage.objects import ObjectStore
-from storage.policies import ensure_active
+from storage.policy_changes import ensure_active
 
 KEY_FILE = "admin.key"
 FIRST_KEY = "first-key"

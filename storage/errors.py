@@ -38,7 +38,7 @@ class StaleClaim(Conflict):
 
 
 class InvalidInput(SafeGuardError):
-    """A value is malformed.
+    """A value is malformed; ``errors`` has the name and mistake of each field, where fields are at fault.
 
     Args:
         detail: what is wrong, for the reader.
@@ -48,6 +48,7 @@ class InvalidInput(SafeGuardError):
     def __init__(self, detail: str, field: str | None = None) -> None:
         super().__init__(detail)
         self.field = field
+        self.errors = [(field, detail)] if field else []
 
 
 class TooLarge(SafeGuardError):

@@ -15,7 +15,7 @@ from storage.database import create_engine
 from storage.embedded.stack import EmbeddedServers
 from storage.migrate import upgrade
 from storage.objects import ObjectStore
-from tests.installation import prepare
+from tests.installation import apart, prepare
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +37,13 @@ def servers(home: Path) -> Iterator[Settings]:
     asyncio.run(prepare(settings))
     yield settings
     embedded.stop()
+
+
+@pytest.fixture(scope="module")
+def alone(servers: Settings) -> Iterator[Settings]:
+    """Settings of a database and buckets that a module of tests has for itself."""
+    with apart(servers) as settings:
+        yield settings
 
 
 @pytest_asyncio.fixture(scope="session")

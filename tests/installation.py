@@ -14,7 +14,7 @@ from configs.settings import Settings
 from storage.database import create_engine
 from storage.migrate import upgrade
 from storage.objects import ObjectStore
-from storage.policies import ensure_active
+from storage.policy_changes import ensure_active
 from storage.vectors import connect
 
 

@@ -133,8 +133,8 @@ async def _known(_: Request, error: Exception) -> JSONResponse:
         # One line: an outage meets every request, and its cause names itself.
         _log.warning("unavailable: %s; cause: %s", error, type(error.__cause__).__name__)
     errors = []
-    if isinstance(error, InvalidInput) and error.field:
-        errors = [FieldError(field=error.field, message=str(error))]
+    if isinstance(error, InvalidInput):
+        errors = [FieldError(field=field, message=message) for field, message in error.errors]
     headers = {}
     if isinstance(error, RateLimited):
         headers = {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}

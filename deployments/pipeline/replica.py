@@ -30,7 +30,7 @@ from deployments.vision.onnx_networks import limit_opencv_threads
 from storage.database import create_engine
 from storage.errors import Unavailable
 from storage.objects import ObjectStore
-from storage.policies import ensure_active
+from storage.policy_changes import ensure_active
 from storage.queues import UploadSignal
 from storage.vectors import VectorRows
 

@@ -14,6 +14,7 @@ from storage.errors import TooLarge, UnsupportedImage
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 """MPO, the stereo JPEG of phones, is opened as JPEG: Pillow registers no opener under its name."""
+MEDIA_TYPES = frozenset(f"image/{one.lower()}" for one in FORMATS)
 _MEDIA_TYPES = {"MPO": "image/jpeg"}
 _PROBE_PIXELS = 25_000_000
 """Larger pictures that cannot be decoded at a reduced size are only checked, not decoded, when they are uploaded: it

@@ -1,7 +1,6 @@
 """The audit: one gapless chain however many write, nothing without its transaction, no way to change what is written."""
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,13 +14,7 @@ from storage.audit import record, record_many
 from storage.audit_chain import FIRST_PREVIOUS, entry_hash, parsed
 from storage.database import create_engine
 from storage.errors import InvalidInput
-from tests.installation import apart, tampering
-
-
-@pytest.fixture(scope="module")
-def alone(servers: Settings) -> Iterator[Settings]:
-    with apart(servers) as settings:
-        yield settings
+from tests.installation import tampering
 
 
 @pytest_asyncio.fixture
