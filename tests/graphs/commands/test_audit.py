@@ -31,6 +31,8 @@ DETAILS = [
 async def fill(folder: Path) -> str:
     """Makes and revokes a key, and writes entries of all kinds; returns the key."""
     async with opened(folder) as (_, engine):
+        async with engine.begin() as connection, tampering(connection):
+            await connection.execute(text("TRUNCATE audit"))  # the first policy
         soon = datetime.now(UTC) + timedelta(days=1)
         key = await create_key(engine, "a key", ["image:read"], expires_at=soon, rate_limit=9, actor="command line")
         await revoke_key(engine, "a key", actor="command line")
