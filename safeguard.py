@@ -3,6 +3,7 @@
 import typer
 from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
 
 from configs.models import ModelsFileError
 from graphs.commands import MODULES
@@ -18,7 +19,7 @@ def main() -> None:
     try:
         app()
     except (SafeGuardError, ModelsFileError, ValidationError) as error:
-        Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False)
+        Console(stderr=True).print(f"[red]error:[/red] {escape(str(error))}", highlight=False)
         raise SystemExit(1) from error
 
 

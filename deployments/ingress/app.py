@@ -12,8 +12,10 @@ from deployments.ingress import (
     images,
     jobs,
     moderation,
+    policies,
     problems,
     processing,
+    replays,
     searching,
     webhooks,
 )
@@ -26,6 +28,7 @@ _TAGS = [
     {"name": "processing", "description": "Work for outside workers, and results."},
     {"name": "evidence", "description": "What is known of an image, and why."},
     {"name": "moderation", "description": "Whether an image may stay, and why."},
+    {"name": "policies", "description": "Rules that decide; versions, trials on past images, decisions made again."},
     {"name": "search", "description": "Search without storing."},
     {"name": "models", "description": "What can process an image."},
     {"name": "jobs", "description": "Bulk indexing of a corpus in S3."},
@@ -69,6 +72,8 @@ def create_app(context: Context) -> FastAPI:
         jobs,
         webhooks,
         audit,
+        policies,
+        replays,
     ):
         app.include_router(module.router, prefix=BASE_PATH)
     app.include_router(health.router)

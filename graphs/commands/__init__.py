@@ -9,6 +9,7 @@ from graphs.commands import (
     keys,
     operating,
     webhooks,
+    policies,
 )
 
 # Each has ``register(app)``; in the order in which ``--help`` lists them.
@@ -19,4 +20,5 @@ MODULES: tuple[ModuleType, ...] = (
     jobs,
     audit,
     webhooks,
+    policies,
 )

@@ -47,6 +47,14 @@ ROUTES = [
     ("POST", "/webhooks/1000000000/test", "admin"),
     ("GET", "/webhooks/1000000000/deliveries", "admin"),
     ("POST", "/webhooks/1000000000/replay", "admin"),
+    ("GET", "/policies", "moderate"),
+    ("GET", "/policies/active", "moderate"),
+    ("GET", "/policies/1000000000", "moderate"),
+    ("POST", "/policies", "admin"),
+    ("POST", "/policies/check", "moderate"),
+    ("POST", "/policies/test", "moderate"),
+    ("POST", "/policies/1000000000/rollback", "admin"),
+    ("GET", "/decisions/1000000000/replay", "moderate"),
     ("GET", "/audit", "admin"),
     ("GET", "/audit/head", "admin"),
 ]
@@ -63,6 +71,8 @@ def test_the_list_is_complete(app: FastAPI) -> None:
     for method, path, _ in ROUTES:
         name = re.sub(r"jobs/\d+", "jobs/{job_id}", path.split("?")[0]).replace("pause", "{action}")
         name = re.sub(r"webhooks/\d+", "webhooks/{webhook_id}", name)
+        name = re.sub(r"policies/\d+", "policies/{policy_id}", name)
+        name = re.sub(r"decisions/\d+", "decisions/{decision_id}", name)
         listed.add((method, "/api/v1" + re.sub(r"/\d+", "/{image_id}", name).replace("nobody", "{model_name}")))
     assert listed == documented
 
