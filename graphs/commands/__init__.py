@@ -8,8 +8,8 @@ from graphs.commands import (
     jobs,
     keys,
     operating,
-    webhooks,
     policies,
+    webhooks,
 )
 
 # Each has ``register(app)``; in the order in which ``--help`` lists them.
