@@ -43,30 +43,40 @@ def message_id(event_id: int, created_at: datetime) -> str:
     return f"evt_{event_id}_{round(created_at.timestamp() * 1_000_000):x}"
 
 
+# A queue's statistics are always old: without this, a backlog makes the planner read whole tables for each claim.
+PLANNING = text(
+    "SELECT "
+    + ", ".join(
+        f"set_config('enable_{way}', 'off', true)" for way in ("seqscan", "bitmapscan", "hashjoin", "mergejoin", "sort")
+    )
+)
+
 # The row that is claimed is locked and looked at again, so of two senders only one gets it. An event waits for every
 # earlier one of the same image and webhook that is not delivered or dead; a claimed one is still waiting.
-_CLAIM = text("""
-WITH busy AS (SELECT * FROM unnest(CAST(:ids AS bigint[]), CAST(:counts AS int[])) AS b(webhook_id, count)),
-     due AS (
-         SELECT d.event_id, d.webhook_id FROM webhook AS w LEFT JOIN busy ON busy.webhook_id = w.id
-         CROSS JOIN LATERAL (
-             SELECT event_id, webhook_id FROM delivery AS d
-             WHERE d.webhook_id = w.id AND d.state = 'waiting' AND d.due_at <= now()
-                   AND NOT EXISTS (SELECT FROM delivery AS e
-                                   WHERE e.webhook_id = w.id AND e.image_id = d.image_id AND e.state = 'waiting'
-                                         AND e.event_id < d.event_id)
-             ORDER BY d.due_at, d.event_id
-             LIMIT greatest(0, CASE WHEN w.failures >= :patience THEN 1 ELSE :per_webhook END - coalesce(busy.count, 0))
-             FOR UPDATE SKIP LOCKED) AS d
-         WHERE w.enabled AND (w.paused_until IS NULL OR w.paused_until <= now())),
-     claimed AS (
-         UPDATE delivery AS d SET attempt = attempt + 1, lease_token = gen_random_uuid(),
-                due_at = now() + make_interval(secs => :lease_s)
-         FROM due WHERE d.event_id = due.event_id AND d.webhook_id = due.webhook_id
-         RETURNING d.event_id, d.webhook_id, d.attempt, d.lease_token)
-SELECT c.event_id, c.webhook_id, c.attempt, c.lease_token, e.type, e.image_id, e.data, e.created_at, w.url, w.secret,
-       CASE WHEN w.old_secret_until > now() THEN w.old_secret END AS old_secret
-FROM claimed AS c JOIN event AS e ON e.id = c.event_id JOIN webhook AS w ON w.id = c.webhook_id ORDER BY c.event_id
+DUE = text("""
+SELECT d.event_id, d.webhook_id
+FROM webhook AS w LEFT JOIN unnest(CAST(:ids AS bigint[]), CAST(:counts AS int[])) AS busy(webhook_id, count)
+     ON busy.webhook_id = w.id
+CROSS JOIN LATERAL (
+    SELECT event_id, webhook_id FROM delivery AS d
+    WHERE d.webhook_id = w.id AND d.state = 'waiting' AND d.due_at <= now()
+          AND NOT EXISTS (SELECT FROM delivery AS e
+                          WHERE e.webhook_id = w.id AND e.image_id = d.image_id AND e.state = 'waiting'
+                                AND e.event_id < d.event_id)
+    ORDER BY d.due_at, d.event_id
+    LIMIT greatest(0, CASE WHEN w.failures >= :patience THEN 1 ELSE :per_webhook END - coalesce(busy.count, 0))
+    FOR UPDATE SKIP LOCKED) AS d
+WHERE w.enabled AND (w.paused_until IS NULL OR w.paused_until <= now())
+""")
+
+TAKE = text("""
+UPDATE delivery AS d SET attempt = attempt + 1, lease_token = gen_random_uuid(),
+       due_at = now() + make_interval(secs => :lease_s)
+FROM unnest(CAST(:events AS bigint[]), CAST(:webhooks AS bigint[])) AS due(event_id, webhook_id)
+     JOIN event AS e ON e.id = due.event_id JOIN webhook AS w ON w.id = due.webhook_id
+WHERE d.event_id = due.event_id AND d.webhook_id = due.webhook_id
+RETURNING d.event_id, d.webhook_id, d.attempt, d.lease_token, e.type, e.image_id, e.data, e.created_at, w.url, w.secret,
+          CASE WHEN w.old_secret_until > now() THEN w.old_secret END AS old_secret
 """)
 
 _DELIVERED = text("""
@@ -147,17 +157,21 @@ async def claim(engine: AsyncEngine, busy: Mapping[int, int], *, per_webhook: in
         By event; of each image and webhook only the earliest that is not yet delivered or dead.
     """
     values = {
-        "ids": list(busy), "counts": list(busy.values()), "patience": PATIENCE, "per_webhook": per_webhook,
-        "lease_s": lease_s,
+        "ids": list(busy), "counts": list(busy.values()), "patience": PATIENCE, "per_webhook": per_webhook
     }  # fmt: skip
     async with engine.begin() as connection:
-        rows = (await connection.execute(_CLAIM, values)).all()
+        await connection.execute(PLANNING)
+        due = (await connection.execute(DUE, values)).all()
+        if not due:
+            return []
+        taken = {"events": [r.event_id for r in due], "webhooks": [r.webhook_id for r in due], "lease_s": lease_s}
+        rows = (await connection.execute(TAKE, taken)).all()
     return [
         Outgoing(
             r.event_id, r.webhook_id, r.type, r.image_id, r.data, r.created_at, r.attempt, r.lease_token, r.url,
             (r.secret, r.old_secret) if r.old_secret else (r.secret,),
         )
-        for r in rows
+        for r in sorted(rows, key=lambda row: (row.event_id, row.webhook_id))
     ]  # fmt: skip
 
 

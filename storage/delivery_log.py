@@ -40,13 +40,14 @@ JOIN event AS e ON e.id = d.event_id
 ORDER BY d.event_id DESC LIMIT :limit
 """)
 
-# One statement: nothing is replayed of a webhook that is deleted meanwhile, and all of it becomes due at once.
+# One statement: nothing is replayed of a webhook that is deleted meanwhile, and all of it becomes due at once. Rows are
+# locked by event, as those are who record what became of a try and then move what waits behind it.
 _REPLAY = """
 WITH target AS (SELECT id, types FROM webhook WHERE id = :webhook_id FOR KEY SHARE),
      chosen AS ({chosen}),
      queued AS (
          INSERT INTO delivery AS d (event_id, webhook_id, image_id)
-         SELECT chosen.id, target.id, chosen.image_id FROM chosen, target
+         SELECT chosen.id, target.id, chosen.image_id FROM chosen, target ORDER BY chosen.id
          ON CONFLICT (event_id, webhook_id) DO UPDATE SET state = 'waiting', due_at = now(), begun_at = now(),
              attempt = 0, delivered_at = NULL, last_status = NULL, last_error = NULL
              WHERE d.lease_token IS NULL

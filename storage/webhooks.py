@@ -21,6 +21,7 @@ MOST = 100
 """Webhooks of one installation: each adds a row to every event that it wants."""
 _MAKING = 0x5AFE0E6B
 _SECRET_BYTES = 32
+_REMOVED_AT_ONCE = 5000
 _HEALTHY = {"failures": 0, "failing_since": None, "last_error": None, "paused_until": None}
 
 
@@ -160,16 +161,29 @@ async def change(
     return changed
 
 
+_TAKE = text("""
+DELETE FROM delivery WHERE (event_id, webhook_id) IN (
+    SELECT event_id, webhook_id FROM delivery WHERE webhook_id = :id ORDER BY event_id LIMIT :limit)
+""")
+
+
 async def remove(engine: AsyncEngine, webhook_id: int) -> None:
-    """Deletes a webhook with its deliveries, also those that wait.
+    """Deletes a webhook with its deliveries, also those that wait. Broken off, it is disabled, and the repeat goes on.
+
+    Deliveries go first, a part at a time: no transaction is long, and whoever records a delivery, which takes its row
+    before that of the webhook, never waits in a circle.
 
     Raises:
         NotFound: there is none of that id.
     """
     async with engine.begin() as connection:
-        statement = delete(Webhook).where(col(Webhook.id) == webhook_id).returning(col(Webhook.id))
-        if (await connection.execute(statement)).one_or_none() is None:
-            raise _missing(webhook_id)
+        await _update(connection, webhook_id, {"enabled": False, "disabled_reason": "it is being deleted"})
+    taken = _REMOVED_AT_ONCE
+    while taken == _REMOVED_AT_ONCE:
+        async with engine.begin() as connection:
+            taken = (await connection.execute(_TAKE, {"id": webhook_id, "limit": _REMOVED_AT_ONCE})).rowcount
+    async with engine.begin() as connection:
+        await connection.execute(delete(Webhook).where(col(Webhook.id) == webhook_id))
 
 
 async def rotate(engine: AsyncEngine, webhook_id: int, *, keep_s: float) -> Webhook:

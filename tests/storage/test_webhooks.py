@@ -1,5 +1,6 @@
 """Webhooks are made with a secret of their own, changed, rotated, disabled and removed."""
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -115,3 +116,21 @@ async def test_none_of_that_id(engine: AsyncEngine) -> None:
     ):
         with pytest.raises(NotFound, match="no webhook 1000000000000"):
             await call
+
+
+async def test_removing_while_deliveries_are_recorded(engine: AsyncEngine) -> None:
+    """Nobody waits in a circle, and nothing is left."""
+    for _ in range(5):
+        held = (await make(engine)).id or 0
+        async with engine.begin() as connection:
+            for image in range(40):
+                await emit(connection, EventType.IMAGE_DECIDED, image, {})
+        found = await deliveries.claim(engine, {}, per_webhook=40, lease_s=60)
+        bad = {"status": 500, "delay_s": 1, "rest_s": 1, "attempts": 9, "max_age_s": 1e6}
+        async with asyncio.timeout(8):
+            await asyncio.gather(
+                *(deliveries.fail(engine, one, "no", **bad) for one in found[:20]),  # type: ignore[arg-type]
+                webhooks.remove(engine, held),
+                *(deliveries.finish(engine, one, status=200) for one in found[20:]),
+            )
+        assert await webhooks.listing(engine) == []
