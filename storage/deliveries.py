@@ -60,9 +60,10 @@ FROM webhook AS w LEFT JOIN unnest(CAST(:ids AS bigint[]), CAST(:counts AS int[]
 CROSS JOIN LATERAL (
     SELECT event_id, webhook_id FROM delivery AS d
     WHERE d.webhook_id = w.id AND d.state = 'waiting' AND d.due_at <= now()
-          AND NOT EXISTS (SELECT FROM delivery AS e
-                          WHERE e.webhook_id = w.id AND e.image_id = d.image_id AND e.state = 'waiting'
-                                AND e.event_id < d.event_id)
+          AND (d.image_id IS NULL
+               OR d.event_id = (SELECT e.event_id FROM delivery AS e
+                                WHERE e.webhook_id = w.id AND e.image_id = d.image_id AND e.state = 'waiting'
+                                ORDER BY e.event_id LIMIT 1))
     ORDER BY d.due_at, d.event_id
     LIMIT greatest(0, CASE WHEN w.failures >= :patience THEN 1 ELSE :per_webhook END - coalesce(busy.count, 0))
     FOR UPDATE SKIP LOCKED) AS d

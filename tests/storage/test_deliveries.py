@@ -162,7 +162,6 @@ async def test_with_much_that_waits_claims_use_the_indexes(engine: AsyncEngine, 
     await run(
         engine, f"INSERT INTO delivery (event_id, webhook_id, image_id) SELECT id, {webhook}, image_id FROM event"
     )
-    await run(engine, "ANALYZE delivery")
     values = {"ids": [], "counts": [], "patience": PATIENCE, "per_webhook": 8}
     async with engine.connect() as connection:
         await connection.execute(deliveries.PLANNING)
