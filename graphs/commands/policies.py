@@ -55,7 +55,8 @@ def check(file: _File, home: Home = None) -> None:
 
     with _mistakes_of(file):
         checked = asyncio.run(run(home, read_file(file)))
-    print(f"{file}: {len(checked.policy.rules)} rules, no mistake found")
+    count = len(checked.policy.rules)
+    print(f"{file}: {count} rule{'' if count == 1 else 's'}, no mistake found")
     if checked.unchecked:
         reason = " (the database does not answer)" if "banks" in checked.unchecked else ""
         print(f"not checked{reason}: names of {', '.join(checked.unchecked)}")
