@@ -9,6 +9,7 @@ cascade calls copies are drawn on a sheet, for a person to see whether they are.
 
 import argparse
 import io
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +22,16 @@ from benchmarks.accuracy.dataset import Query as Asked
 from benchmarks.accuracy.dataset import Stored, encoded, read_pictures
 from benchmarks.accuracy.systems import Pdq, PHash
 from benchmarks.local import LocalCascade
+from configs.facts import Facts
 from configs.models import load_models
+from configs.policies import Verdict
+from configs.policy_source import parse_policy
 from configs.settings import Settings
 from deployments.pipeline.look import Look
 from deployments.pipeline.matching import decide
 from deployments.vision.factory import build_filter
 from deployments.vision.interfaces import prepare_square
+from storage.policy_changes import SHIPPED
 
 
 def _sheet(pairs: list[tuple[int, int, float, str]], files: list[bytes], path: Path) -> None:
@@ -95,11 +100,14 @@ def main() -> None:
         scores = np.concatenate(
             [judge.forward(np.stack(frames[start : start + 16])) for start in range(0, len(frames), 16)]
         )
-        limits = model.thresholds
+        policy = parse_policy(SHIPPED.read_text())
+        said = Counter(
+            policy.judge(Facts(0, model.name, "image/jpeg", 0, 0, 0, {str(model.filter_name): float(score)})).verdict
+            for score in scores
+        )
         console.print(
-            f"{model.filter_name}: median {np.median(scores):.4f}, for review (from {limits.unsafe_review}) "
-            f"{np.sum(scores >= limits.unsafe_review)}, to be blocked (from {limits.unsafe_block}) "
-            f"{np.sum(scores >= limits.unsafe_block)}"
+            f"{model.filter_name}: median {np.median(scores):.4f}; by configs/policies.yaml {said[Verdict.REVIEW]} for review, "
+            f"{said[Verdict.BLOCK]} to be blocked"
         )
 
 

@@ -109,14 +109,6 @@ class Thresholds(_Part):
     copy_confidence: Score = Field(description="confidence of copy_fusion from which a match is a copy")
     semantic_confidence: Score = Field(description="confidence of fusion from which other matches are semantic")
     semantic_score: Score | None = Field(None, description="score of the semantic descriptor from which it matches")
-    unsafe_review: Score = Field(0.5, description="unsafe-content score from which a person should look")
-    unsafe_block: Score = Field(0.9, description="unsafe-content score from which the picture must not stay")
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.unsafe_block < self.unsafe_review:
-            raise ValueError(f"unsafe_block={self.unsafe_block} is below unsafe_review={self.unsafe_review}")
-        return self
 
 
 class Alternative(_Part):

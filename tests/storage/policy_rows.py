@@ -5,22 +5,16 @@ from uuid import uuid4
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from storage.bank_changes import change_banks, hold_banks
+from storage.bank_changes import hold_banks
+from storage.banks import NewBank, create
 from storage.decisions import decide
 
 
-async def add_bank(engine: AsyncEngine, name: str, kind: str = "unacceptable") -> int:
-    """An empty bank."""
-    async with engine.begin() as connection:
-        await change_banks(connection, hashes=False)
-        row = await connection.execute(
-            text(
-                "INSERT INTO bank (name, kind, relations, pdq_distance, created_by)"
-                " VALUES (:name, :kind, '{exact,copy}', 31, 'test') RETURNING id"
-            ),
-            {"name": name, "kind": kind},
-        )
-        return int(row.scalar_one())
+async def add_bank(engine: AsyncEngine, name: str) -> int:
+    """An empty bank of unacceptable pictures."""
+    bank = (await create(engine, NewBank(name, "unacceptable"), actor="test")).bank
+    assert bank.id is not None
+    return bank.id
 
 
 async def add_images(engine: AsyncEngine, scores: list[float], *, decided: bool = True) -> list[int]:

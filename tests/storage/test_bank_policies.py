@@ -18,3 +18,11 @@ def test_rules_that_name_a_bank() -> None:
     assert rules_naming(policy, "b") == ["direct"]
     assert rules_naming(policy, "Банк 'а'") == ["deep"]
     assert rules_naming(policy, "B") == []
+
+
+def test_a_condition_that_is_used_often_is_looked_through_once() -> None:
+    """By brute force 4^20 conditions."""
+    tower = "".join(f"  c{n}: {{all: [{', '.join([f'{{use: c{n + 1}}}'] * 4)}]}}\n" for n in range(20))
+    rule = "rules: [{name: high, action: block, reason: r, when: {use: c0}}]"
+    policy = parse_policy(f"conditions:\n{tower}  c20: {{match: {{banks: [b]}}}}\n{rule}")
+    assert rules_naming(policy, "b") == ["high"]
