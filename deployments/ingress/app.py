@@ -5,6 +5,9 @@ from fastapi_offline import FastAPIOffline
 
 from deployments.ingress import (
     audit,
+    bank_lists,
+    bank_members,
+    banks,
     catalogue,
     documents,
     evidence,
@@ -29,6 +32,7 @@ _TAGS = [
     {"name": "evidence", "description": "What is known of an image, and why."},
     {"name": "moderation", "description": "Whether an image may stay, and why."},
     {"name": "policies", "description": "Rules that decide; versions, trials on past images, decisions made again."},
+    {"name": "banks", "description": "Pictures and hashes that must not be spread, or are explicitly allowed."},
     {"name": "search", "description": "Search without storing."},
     {"name": "models", "description": "What can process an image."},
     {"name": "jobs", "description": "Bulk indexing of a corpus in S3."},
@@ -60,7 +64,11 @@ def create_app(context: Context) -> FastAPI:
     )
     app.state.context = context
     problems.install(app)
-    app.add_middleware(BodyLimit, max_bytes=context.settings.max_upload_bytes + FORM_BYTES)
+    app.add_middleware(
+        BodyLimit,
+        max_bytes=context.settings.max_upload_bytes + FORM_BYTES,
+        others={bank_lists.IMPORT_PATH: context.settings.max_import_bytes},
+    )
     # processing before images: /image/poll/{model_name} must not be read as an image's id.
     for module in (
         processing,
@@ -74,6 +82,9 @@ def create_app(context: Context) -> FastAPI:
         audit,
         policies,
         replays,
+        banks,
+        bank_members,
+        bank_lists,
     ):
         app.include_router(module.router, prefix=BASE_PATH)
     app.include_router(health.router)

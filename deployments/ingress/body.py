@@ -1,8 +1,11 @@
 """Request bodies within limits, read only after the key has been checked. Knows no route."""
 
-from collections.abc import AsyncIterator
+import asyncio
+import re
+import tempfile
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
@@ -17,6 +20,7 @@ from storage.errors import InvalidInput, TooLarge
 FORM_BYTES = 64 * 2**10
 """What a form may hold beside the file."""
 _JSON_BYTES = 2**20
+_PIECE = 2**20
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -26,25 +30,30 @@ class BodyLimit:
     Args:
         app: what it wraps.
         max_bytes: largest body.
+        others: addresses, as regular expressions of the whole path, that have a limit of their own.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, others: Mapping[str, int] | None = None) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._others = [(re.compile(path), limit) for path, limit in (others or {}).items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes the request on, or answers 400 or 413."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        own = [limit for path, limit in self._others if path.fullmatch(scope["path"])]
+        most = own[0] if own else self._max_bytes
+        reason = f"the request has more than {most} bytes"
         for name, value in scope["headers"]:
             if name != b"content-length":
                 continue
             if not value.isdigit():
                 await problem(400, "Content-Length is not a number")(scope, receive, send)
                 return
-            if len(value) > 18 or int(value) > self._max_bytes:
-                await problem(413, self._reason, kind="too-large")(scope, receive, send)
+            if len(value) > 18 or int(value) > most:
+                await problem(413, reason, kind="too-large")(scope, receive, send)
                 return
         seen = 0
 
@@ -53,15 +62,11 @@ class BodyLimit:
             message = await receive()
             if message["type"] == "http.request":
                 seen += len(message.get("body", b""))
-                if seen > self._max_bytes:
-                    raise TooLarge(self._reason)
+                if seen > most:
+                    raise TooLarge(reason)
             return message
 
         await self._app(scope, counted, send)
-
-    @property
-    def _reason(self) -> str:
-        return f"the request has more than {self._max_bytes} bytes"
 
 
 @asynccontextmanager
@@ -82,9 +87,32 @@ async def read_form(request: Request) -> AsyncIterator[FormData]:
         await form.close()
 
 
-async def read_json(request: Request, model: type[M]) -> M:
+@asynccontextmanager
+async def read_file(request: Request) -> AsyncIterator[BinaryIO]:
+    """The body as a file that is deleted at the end; a piece at a time is held in memory.
+
+    Raises:
+        TooLarge: see ``BodyLimit``.
+    """
+    file = await asyncio.to_thread(tempfile.TemporaryFile)
+    try:
+        piece = bytearray()
+        async for chunk in request.stream():
+            piece += chunk
+            if len(piece) >= _PIECE:
+                await asyncio.to_thread(file.write, piece)
+                piece = bytearray()
+        await asyncio.to_thread(file.write, piece)
+        yield file
+    finally:
+        await asyncio.to_thread(file.close)
+
+
+async def read_json(request: Request, model: type[M], *, optional: bool = False) -> M:
     """The body as ``model``.
 
+    Args:
+        optional: no body is an empty object.
     Raises:
         RequestValidationError: it is not JSON, or not of that form.
         TooLarge: over 1 MiB.
@@ -94,6 +122,8 @@ async def read_json(request: Request, model: type[M]) -> M:
         body += chunk
         if len(body) > _JSON_BYTES:
             raise TooLarge(f"the JSON has more than {_JSON_BYTES} bytes")
+    if optional and not body:
+        body += b"{}"
     try:
         return model.model_validate_json(bytes(body))
     except ValidationError as error:

@@ -60,9 +60,22 @@ def shown(example: Any, description: str, **more: Any) -> dict[str, Any]:
     return {"description": description, "content": {"application/json": {"example": example}}, **more}
 
 
+def _whole(schema: Any, parts: dict[str, Any]) -> Any:
+    """The schema with its parts in place of references, which would lead nowhere in the document."""
+    if isinstance(schema, list):
+        return [_whole(one, parts) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return _whole(parts[schema["$ref"].rpartition("/")[2]], parts)
+    return {name: _whole(one, parts) for name, one in schema.items()}
+
+
 def sent(model: type[BaseModel], example: Any) -> dict[str, Any]:
     """``openapi_extra`` of a route that reads a JSON body by itself, after the key has been checked."""
-    content = {"application/json": {"schema": model.model_json_schema(), "example": example}}
+    schema = model.model_json_schema()
+    whole = _whole(schema, schema.pop("$defs", {}))
+    content = {"application/json": {"schema": whole, "example": example}}
     return {"requestBody": {"required": True, "content": content}}
 
 

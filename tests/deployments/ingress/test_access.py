@@ -57,6 +57,20 @@ ROUTES = [
     ("GET", "/decisions/1000000000/replay", "moderate"),
     ("GET", "/audit", "admin"),
     ("GET", "/audit/head", "admin"),
+    ("GET", "/banks", "moderate"),
+    ("POST", "/banks", "admin"),
+    ("GET", "/banks/1000000000", "moderate"),
+    ("PATCH", "/banks/1000000000", "admin"),
+    ("DELETE", "/banks/1000000000", "admin"),
+    ("GET", "/banks/1000000000/members", "moderate"),
+    ("PUT", "/banks/1000000000/images/1", "moderate"),
+    ("DELETE", "/banks/1000000000/images/1", "moderate"),
+    ("POST", "/banks/1000000000/hashes", "moderate"),
+    ("PATCH", "/banks/1000000000/members/1", "moderate"),
+    ("DELETE", "/banks/1000000000/members/1", "moderate"),
+    ("POST", "/banks/1000000000/members/1/release", "moderate"),
+    ("POST", "/banks/1000000000/import", "moderate"),
+    ("GET", "/banks/1000000000/export", "moderate"),
 ]
 
 
@@ -70,9 +84,10 @@ def test_the_list_is_complete(app: FastAPI) -> None:
     listed = set()
     for method, path, _ in ROUTES:
         name = re.sub(r"jobs/\d+", "jobs/{job_id}", path.split("?")[0]).replace("pause", "{action}")
-        name = re.sub(r"webhooks/\d+", "webhooks/{webhook_id}", name)
         name = re.sub(r"policies/\d+", "policies/{policy_id}", name)
         name = re.sub(r"decisions/\d+", "decisions/{decision_id}", name)
+        for thing in ("webhook", "bank", "member"):
+            name = re.sub(rf"{thing}s/\d+", f"{thing}s/{{{thing}_id}}", name)
         listed.add((method, "/api/v1" + re.sub(r"/\d+", "/{image_id}", name).replace("nobody", "{model_name}")))
     assert listed == documented
 
