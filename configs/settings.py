@@ -79,6 +79,13 @@ class Settings(BaseSettings):
     stale_upload_s: float = Field(
         3600.0, gt=0, description="an upload that has no object after this is swept away, seconds"
     )
+    review_lease_s: float = Field(
+        600.0, gt=0, le=86_400, description="how long an image is kept for the reviewer who was given it, seconds"
+    )
+    guard_files: bool = Field(
+        False,
+        description="show the file of an image that is not allowed as its blurred preview, unless clear=true asks",
+    )
     strict_models: bool = Field(False, description="refuse model names that configs/models.yaml does not know")
     idempotency_s: float = Field(86_400.0, gt=0, description="how long an Idempotency-Key is remembered, seconds")
 

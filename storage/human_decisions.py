@@ -13,9 +13,9 @@ from storage.audit import record_many
 from storage.bank_changes import hold_banks
 from storage.clusters import reach, with_states
 from storage.decisions import decide, store
-from storage.errors import Conflict, InvalidInput, StaleClaim
+from storage.errors import Conflict, InvalidInput
 from storage.facts import facts_of
-from storage.moderation import refuse_unprocessed
+from storage.moderation import refuse_unprocessed, stale_lease
 
 LONGEST_REASON = 1000
 _LEAST_SEVERITY = 5
@@ -88,9 +88,7 @@ async def rule(
     if ruling.severity is not None and not 0 <= ruling.severity <= 10:
         raise InvalidInput(f"a severity is 0 to 10, not {ruling.severity}", "severity")
     async with engine.begin() as connection:
-        ids, held = await _held(connection, image_id, cluster)
-        if lease is not None:
-            _check_lease(image_id, held.get(image_id), ruling.actor, lease)
+        ids, held = await _held(connection, image_id, cluster, (lease, ruling.actor) if lease else None)
         facts = await facts_of(connection, ids)
         cause = f"cluster of image {image_id}" if cluster is not None else ruling.cause
         fresh = [one for one in ids if not _repeats(held.get(one), ruling)]
@@ -129,7 +127,7 @@ async def reverse(
 
 
 async def _held(
-    connection: AsyncConnection, image_id: int, cluster: str | None
+    connection: AsyncConnection, image_id: int, cluster: str | None, lease: tuple[UUID, str] | None = None
 ) -> tuple[list[int], dict[int, Row[Any]]]:
     """Locks what is to be decided on: its ids, the image asked for first, and the states of those that have one."""
     await hold_banks(connection, None)
@@ -137,8 +135,10 @@ async def _held(
     reached = await reach(connection, image_id) if cluster is not None else None
     wanted = list(reached.steps) if reached is not None else [image_id]
     ids = list((await connection.execute(_IMAGES, {"ids": wanted})).scalars())
-    rows = (await connection.execute(_STATES, {"ids": ids})).all()
+    held = {row.image_id: row for row in (await connection.execute(_STATES, {"ids": ids})).all()}
     await refuse_unprocessed(connection, image_id)
+    if lease is not None:
+        _check_lease(image_id, held.get(image_id), lease)
     if reached is not None:
         found = await with_states(connection, reached)
         if found.digest != cluster:
@@ -147,14 +147,13 @@ async def _held(
                 " look at it again"
             )
     present = set(ids)
-    return [one for one in wanted if one in present], {row.image_id: row for row in rows}
+    return [one for one in wanted if one in present], held
 
 
-def _check_lease(image_id: int, held: Row[Any] | None, actor: str, lease: UUID) -> None:
-    if held is not None and held.verdict == Verdict.REVIEW and (held.review_token, held.reviewer) == (lease, actor):
+def _check_lease(image_id: int, held: Row[Any] | None, lease: tuple[UUID, str]) -> None:
+    if held is not None and held.verdict == Verdict.REVIEW and (held.review_token, held.reviewer) == lease:
         return
-    state = "has no verdict yet" if held is None else f"is {held.verdict} by {held.actor}"
-    raise StaleClaim(f"the lease on image {image_id} is over or was never yours; it {state}; nothing was changed")
+    raise stale_lease(image_id, held and held.verdict, held and held.actor)
 
 
 def _repeats(held: Row[Any] | None, ruling: Ruling) -> bool:

@@ -10,7 +10,7 @@ from sqlmodel import col
 from storage.bank_changes import hold_banks
 from storage.database import reading
 from storage.decisions import decide
-from storage.errors import Conflict, NotFound
+from storage.errors import Conflict, NotFound, StaleClaim
 from storage.moderation_tables import Decision, ModerationState
 from storage.tables import Status, columns_of
 
@@ -33,6 +33,12 @@ class Standing:
 
 _STATUS = text("SELECT status FROM image WHERE id = :id AND uploaded_at IS NOT NULL")
 _HISTORY = 100
+
+
+def stale_lease(image_id: int, verdict: str | None, actor: str | None) -> StaleClaim:
+    """The error of a reviewer whose lease is gone; it says what holds instead, and who decided."""
+    state = "has no verdict yet" if verdict is None else f"is {verdict} by {actor}"
+    return StaleClaim(f"the lease on image {image_id} is over or was never yours; it {state}; nothing was changed")
 
 
 async def refuse_unprocessed(connection: AsyncConnection, image_id: int) -> None:

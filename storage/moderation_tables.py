@@ -183,6 +183,7 @@ class ModerationState(SQLModel, table=True):
         CheckConstraint("verdict IN ('allow','review','block')", name="moderation_verdict_known"),
         Index("moderation_queue", text("severity DESC"), "image_id", postgresql_where=text("verdict = 'review'")),
         Index("moderation_by_verdict", "verdict", "image_id"),
+        Index("moderation_held", "reviewer", postgresql_where=text("reviewer IS NOT NULL")),
     )
 
     image_id: int = Field(
@@ -198,6 +199,8 @@ class ModerationState(SQLModel, table=True):
     policy_id: int | None = None
     facts_digest: str = Field(sa_column=Column(Text, nullable=False))
     changed_at: datetime = Field(default=None, sa_column=_now())
-    reviewer: str | None = Field(default=None, sa_column=Column(Text))
+    reviewer: str | None = Field(
+        default=None, sa_column=Column(Text), description="has it, or without a token: gave it back"
+    )
     review_token: UUID | None = None
     review_until: datetime | None = Field(default=None, sa_column=_moment())

@@ -19,6 +19,7 @@ from deployments.ingress import (
     problems,
     processing,
     replays,
+    reviews,
     searching,
     webhooks,
 )
@@ -33,6 +34,7 @@ _TAGS = [
     {"name": "moderation", "description": "Whether an image may stay, and why."},
     {"name": "policies", "description": "Rules that decide; versions, trials on past images, decisions made again."},
     {"name": "banks", "description": "Pictures and hashes that must not be spread, or are explicitly allowed."},
+    {"name": "review", "description": "The queue of images that a person should look at."},
     {"name": "search", "description": "Search without storing."},
     {"name": "models", "description": "What can process an image."},
     {"name": "jobs", "description": "Bulk indexing of a corpus in S3."},
@@ -75,6 +77,7 @@ def create_app(context: Context) -> FastAPI:
         images,
         evidence,
         moderation,
+        reviews,
         searching,
         catalogue,
         jobs,

@@ -149,7 +149,7 @@ Reason = Annotated[str, Field(min_length=1, max_length=LONGEST_REASON, descripti
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="of the cluster as GET …/cluster showed it")]
 
 
-class _OfCluster(Sent):
+class OfCluster(Sent):
     """May be meant for the whole cluster of copies."""
 
     cluster: bool = Field(False, description="for all images of the cluster; needs `digest`")
@@ -164,7 +164,7 @@ class _OfCluster(Sent):
         return self
 
 
-class NewDecision(_OfCluster):
+class NewDecision(OfCluster):
     """``PUT /image/{image_id}/moderation``."""
 
     verdict: Literal["allow", "review", "block"]
@@ -172,7 +172,7 @@ class NewDecision(_OfCluster):
     severity: int | None = Field(None, ge=0, le=10, description="10 is the gravest; default: that before, at least 5")
 
 
-class Reversal(_OfCluster):
+class Reversal(OfCluster):
     """``POST /image/{image_id}/moderation/reverse``."""
 
     reason: Reason

@@ -1,6 +1,6 @@
 """Webhooks: made, changed, tested, replayed. Events are sent by the WebhookSender, not here."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from starlette.status import HTTP_201_CREATED, HTTP_202_ACCEPTED, HTTP_204_NO_CONTENT
@@ -8,8 +8,8 @@ from starlette.status import HTTP_201_CREATED, HTTP_202_ACCEPTED, HTTP_204_NO_CO
 from deployments.ingress.access import Scope
 from deployments.ingress.body import read_json
 from deployments.ingress.context import UsesEngine, UsesSettings
-from deployments.ingress.documents import problems, shown
-from deployments.ingress.schemas import MAX_ID, Sent
+from deployments.ingress.documents import problems, sent, shown
+from deployments.ingress.schemas import MAX_ID
 from deployments.ingress.webhook_schemas import (
     DeliveryShown,
     NewWebhook,
@@ -62,11 +62,6 @@ _DELIVERY = {
 }
 
 
-def _sent(model: type[Sent], example: dict[str, Any]) -> dict[str, Any]:
-    content = {"application/json": {"schema": model.model_json_schema(), "example": example}}
-    return {"requestBody": {"required": True, "content": content}}
-
-
 async def _shown(engine: UsesEngine, webhook: Webhook) -> WebhookShown:
     assert webhook.id is not None
     return WebhookShown.of(webhook, (await webhooks.backlogs(engine, [webhook.id]))[webhook.id])
@@ -97,7 +92,7 @@ async def list_webhooks(_: _Admin, engine: UsesEngine) -> list[WebhookShown]:
         ),
         **problems(409),
     },
-    openapi_extra=_sent(NewWebhook, {"url": "https://receiver.example/safeguard", "types": ["image.decided"]}),
+    openapi_extra=sent(NewWebhook, {"url": "https://receiver.example/safeguard", "types": ["image.decided"]}),
 )  # fmt: skip
 async def create_webhook(
     request: Request, response: Response, caller: _Admin, engine: UsesEngine, settings: UsesSettings
@@ -129,7 +124,7 @@ async def get_webhook(webhook_id: WebhookId, _: _Admin, engine: UsesEngine) -> W
     summary="Change a webhook",
     response_model=WebhookShown,
     responses={200: shown(_WEBHOOK, "The webhook as it is now"), **problems(404)},
-    openapi_extra=_sent(WebhookChange, {"enabled": True}),
+    openapi_extra=sent(WebhookChange, {"enabled": True}),
 )
 async def change_webhook(
     request: Request, webhook_id: WebhookId, caller: _Admin, engine: UsesEngine, settings: UsesSettings
@@ -209,7 +204,7 @@ async def list_deliveries(
     summary="Send events again",
     response_model=Replayed,
     responses={200: shown({"replayed": 3}, "They are being sent"), **problems(404, 409)},
-    openapi_extra=_sent(Replay, {"dead": True}),
+    openapi_extra=sent(Replay, {"dead": True}),
 )
 async def replay_events(request: Request, webhook_id: WebhookId, _: _Admin, engine: UsesEngine) -> Replayed:
     """What was given up, all since a time, or one event. Each keeps its `webhook-id`, so a receiver that drops repeats
