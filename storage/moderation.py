@@ -92,6 +92,13 @@ async def standing(engine: AsyncEngine, image_id: int) -> Standing:
     return found
 
 
+async def verdict_of(engine: AsyncEngine, image_id: int) -> str | None:
+    """The verdict on an image; None while there is none."""
+    statement = select(col(ModerationState.verdict)).where(col(ModerationState.image_id) == image_id)
+    async with reading(engine) as connection:
+        return (await connection.execute(statement)).scalar_one_or_none()
+
+
 async def history(engine: AsyncEngine, image_id: int, *, limit: int = _HISTORY) -> list[Decision]:
     """The decisions on an image, newest first; they outlive it."""
     statement = select(*columns_of(Decision)).where(col(Decision.image_id) == image_id)

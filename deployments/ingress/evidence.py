@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import RedirectResponse
 from PIL import Image, ImageFilter
 
+from configs.policies import Verdict
 from deployments.ingress.access import Scope
 from deployments.ingress.context import UsesEngine, UsesObjects, UsesSettings
 from deployments.ingress.documents import problems, shown
@@ -15,6 +16,7 @@ from deployments.ingress.schemas import BoxInPixels, Detected, ImageId, StoredMa
 from deployments.vision.decoding import decode
 from storage import images
 from storage.keys import Principal
+from storage.moderation import verdict_of
 from storage.tables import Relation
 
 router = APIRouter(tags=["evidence"])
@@ -115,7 +117,7 @@ def blurred(data: bytes, max_pixels: int) -> bytes:
     response_class=Response,
     responses={
         200: {
-            "description": "With `preview=blurred`",
+            "description": "With `preview=blurred`, and where files are guarded",
             "content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}},
         },
         307: {
@@ -132,10 +134,13 @@ async def file(
     objects: UsesObjects,
     settings: UsesSettings,
     preview: Annotated[Literal["blurred"] | None, Query(description="a small blurred rendition instead")] = None,
+    clear: Annotated[bool, Query(description="the file itself, also where files are guarded")] = False,
 ) -> Any:
-    """Leads to the file in the object store, or gives a small blurred rendition."""
+    """Leads to the file in the object store, or gives a small blurred rendition. With the setting `guard_files` an image
+    that is not allowed, or not yet, is given as its rendition unless `clear=true` asks for the file."""
     image = await images.get(engine, image_id)
-    if preview is None:
+    guarded = settings.guard_files and not clear and await verdict_of(engine, image_id) != Verdict.ALLOW
+    if preview is None and not guarded:
         return RedirectResponse(await objects.signed_url(image.s3_path), 307, {"Cache-Control": "no-store"})
     data = await objects.get(image.s3_path)
     picture = await asyncio.to_thread(blurred, data, settings.max_pixels)

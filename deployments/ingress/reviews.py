@@ -70,7 +70,9 @@ class LeaseShown(Shown):
 class ReviewTask(LeaseShown):
     """``POST /review/next`` with an image."""
 
-    preview: str = Field(description="address of a small blurred rendition; /image/{id}/file is the clear picture")
+    preview: str = Field(
+        description="address of a small blurred rendition; /image/{id}/file?clear=true is the clear picture"
+    )
     cluster: str = Field(description="address of what a decision on all copies would touch")
     moderation: Moderation
 

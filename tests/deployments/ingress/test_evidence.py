@@ -11,7 +11,9 @@ from deployments.ingress.evidence import blurred
 from storage import claims
 from storage.claims import FoundObject, Outcome
 from storage.links import Link
-from tests.deployments.ingress.conftest import Upload, is_problem, picture
+from storage.objects import ObjectStore
+from tests.deployments.ingress.conftest import MakeApp, MakeClient, Upload, is_problem, picture
+from tests.filtering import SAFE, UNSAFE, processed
 
 
 async def test_matches_and_detections_show_the_evidence(
@@ -66,6 +68,24 @@ async def test_the_preview_is_small_and_blurred(client: httpx.AsyncClient, uploa
     grey = np.asarray(shown.convert("L"), np.float32)
     assert np.abs(np.diff(grey, axis=1)).mean() < 3
     is_problem(await client.get(f"/image/{image_id}/file?preview=sharp"), 422)
+
+
+async def test_guarded_files_are_clear_only_for_whom_asks(
+    make_app: MakeApp, make_client: MakeClient, upload: Upload, engine: AsyncEngine, objects: ObjectStore
+) -> None:
+    safe, unsafe = await processed(engine, objects, [SAFE, UNSAFE])
+    waiting = await upload()
+    guarded = await make_client("image:read", target=await make_app(guard_files=True))
+    for image, status in ((safe, 307), (unsafe, 200), (waiting, 200)):
+        answer = await guarded.get(f"/image/{image}/file")
+        assert answer.status_code == status
+        assert (answer.headers.get("content-type") == "image/jpeg") == (status == 200)
+        assert (await guarded.get(f"/image/{image}/file?clear=true")).status_code == 307
+        assert (await guarded.get(f"/image/{image}/file?clear=true&preview=blurred")).status_code == 200
+    open_one = await make_client("image:read")
+    assert (await open_one.get(f"/image/{unsafe}/file")).status_code == 307, (
+        "the documented call, unless told otherwise"
+    )
 
 
 def test_a_small_picture_is_not_enlarged() -> None:
