@@ -268,6 +268,15 @@ class VectorTable:
         newest = int(np.max(table["seq"].to_numpy())) if table.num_rows else seq
         return VectorRows.from_arrow(table, self.space), newest
 
+    async def read_of(self, image_ids: Sequence[int], *, step: int = 2000) -> VectorRows:
+        """All rows of some images at this version; reads the ids of the whole table for each ``step`` of them."""
+        parts = [VectorRows.from_arrow(self.space.schema.empty_table(), self.space)]
+        for start in range(0, len(image_ids), step):
+            listed = ",".join(str(int(image_id)) for image_id in image_ids[start : start + step])
+            found = await self._table.query().where(f"image_id IN ({listed})").to_arrow()
+            parts.append(VectorRows.from_arrow(found, self.space))
+        return VectorRows.concatenate(parts)
+
     async def optimize(self, *, keep_versions_s: float = 3600.0) -> int:
         """Merges small files, drops versions older than ``keep_versions_s`` seconds; returns the new version."""
         await self._table.optimize(cleanup_older_than=timedelta(seconds=keep_versions_s))

@@ -19,7 +19,7 @@ from deployments.pipeline.matching import candidates_query
 from deployments.pipeline.processor import Index
 from deployments.pipeline.verification import Verifier
 from deployments.vision.onnx_networks import limit_opencv_threads
-from storage import bulk, images, job_units
+from storage import bulk, image_members, images, job_units
 from storage.bank_changes import Compared
 from storage.database import create_engine
 from storage.job_tables import UnitState
@@ -95,7 +95,8 @@ class Matcher:
         return await self._hashes.near(found, min_quality=self._models[0].thresholds.pdq_min_quality)
 
     async def _links(self, model: ModelSpec, part: list[tuple[int, Look]]) -> list[tuple[int, Link]]:
-        queries = [candidates_query(model, look, exclude=image_id) for image_id, look in part]
+        members = await image_members.newest(self._engine)
+        queries = [candidates_query(model, look, exclude=image_id, members=members) for image_id, look in part]
         versions = {name: self._versions[name] for name in queries[0].vectors if name in self._versions}
         hits, same = await asyncio.gather(
             self._index.search(queries, versions),

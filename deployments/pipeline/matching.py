@@ -41,12 +41,15 @@ _PROMISING = 0.15
 """Score of a template match from which local features are compared too; chosen by hand, not measured."""
 
 
-def candidates_query(model: ModelSpec, found: Look, *, exclude: int | None, k: int = _NEAR) -> Query:
+def candidates_query(
+    model: ModelSpec, found: Look, *, exclude: int | None, k: int = _NEAR, members: int | None = None
+) -> Query:
     """What to ask the vector readers about a looked-at picture.
 
     Args:
         exclude: id of the picture itself where it is stored.
         k: hits at most for each vector.
+        members: see ``Query``.
     """
     limits = model.thresholds
     vectors: dict[str, Any] = {model.descriptor_name: found.vectors[model.descriptor_name]}
@@ -61,7 +64,7 @@ def candidates_query(model: ModelSpec, found: Look, *, exclude: int | None, k: i
         vectors[PDQ_SPACE.name] = found.pdq
         # The index scores bit strings by 1 - 2 × distance / bits.
         min_scores[PDQ_SPACE.name] = 1.0 - 2.0 * max(_PDQ_CANDIDATE, limits.pdq_distance) / PDQ_BITS
-    return Query(vectors, min_scores, exclude, k)
+    return Query(vectors, min_scores, exclude, k, members)
 
 
 @dataclass

@@ -23,7 +23,7 @@ from deployments.similarity.reader import Hit, Query
 from deployments.vision.shape import ShapeDescriptor
 from deployments.vision.views import View
 from storage import claims as claiming
-from storage import held_up, images
+from storage import held_up, image_members, images
 from storage.claims import Claim, FoundObject, Outcome
 from storage.database import storage_full
 from storage.errors import NotFound, SafeGuardError, TooLarge, Unavailable, UnsupportedImage
@@ -191,7 +191,12 @@ class Processor:
             [claim.image_id for claim, _ in seen if again or claim.attempt > 1],
         )
         searched = [{name: versions[name] for name in of_model} for of_model in rows]
-        queries = [[candidates_query(one, found, exclude=claim.image_id) for claim, found in seen] for one in models]
+        # Read after the vectors were written: who comes later finds those by looking back.
+        members = await image_members.newest(self.engine)
+        queries = [
+            [candidates_query(one, found, exclude=claim.image_id, members=members) for claim, found in seen]
+            for one in models
+        ]
         hits, same = await asyncio.gather(
             asyncio.gather(*(self.index.search(*asked) for asked in zip(queries, searched, strict=True))),
             images.same_bytes(self.engine, [found.sha256 for _, found in seen]),

@@ -46,6 +46,8 @@ def rounds(
     points = found.details.points
 
     def fit(one: Candidate, stored: Details) -> None:
+        if one.aligned:
+            return
         one.alignment, one.aligned = best_alignment(points, stored.points), True
 
     yield shortlist(model, candidates), fit
@@ -73,7 +75,7 @@ class Verifier:
     def __init__(
         self, engine: AsyncEngine, objects: ObjectStore, *, max_pixels: int, long_side: int, held: int = 1024
     ) -> None:
-        self._engine, self._objects = engine, objects
+        self.engine, self._objects = engine, objects
         self._max_pixels, self._long_side = max_pixels, long_side
         self._held: OrderedDict[str, Details] = OrderedDict()
         self._most = held
@@ -98,7 +100,7 @@ class Verifier:
         for some, compare in rounds(model, found, candidates):
             if not some:
                 continue
-            paths = await images.existing(self._engine, [one.image_id for one in some])
+            paths = await images.existing(self.engine, [one.image_id for one in some])
             known = [one for one in some if one.image_id in paths]
             held = await asyncio.gather(*(self._details(paths[one.image_id][1]) for one in known))
             pairs = [(one, details) for one, details in zip(known, held, strict=True) if details is not None]

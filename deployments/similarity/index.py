@@ -1,5 +1,6 @@
 """Exact search in memory over the rows of one vector table. Knows nothing of Ray or S3."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,16 @@ class ExactIndex:
         self._vectors[place] = self._packed(rows.vectors)
         self._image_ids[place], self._regions[place], self._boxes[place] = rows.image_ids, rows.regions, rows.boxes
         self._size = needed
+
+    def rows_of(self, image_ids: Sequence[int]) -> VectorRows:
+        """All rows of some images."""
+        size = self._size
+        places = np.flatnonzero(np.isin(self._image_ids[:size], np.asarray(image_ids, np.int64)))
+        vectors = self._vectors[places]
+        return VectorRows(
+            self._image_ids[places], self._regions[places], self._boxes[places],
+            vectors.view(np.uint8) if self._space.binary else vectors,
+        )  # fmt: skip
 
     def _scores(self, query: NDArray[Any], size: int) -> NDArray[np.float32]:
         held = self._vectors[:size]

@@ -1,6 +1,7 @@
 """A reader of the vector tables: follows the writer's versions and answers searches. Knows nothing of Ray."""
 
 import asyncio
+import functools
 import logging
 import math
 import time
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 
 from configs.settings import Settings
 from deployments.similarity.index import ExactIndex
+from deployments.similarity.members import Members
 from storage.errors import ConfigurationError, Unavailable
 from storage.vector_index import KIND, IndexState, SearchEffort, index_state, nearest
-from storage.vectors import TRUSTED_S, VectorSpace, VectorTable, connect
+from storage.vectors import TRUSTED_S, VectorRows, VectorSpace, VectorTable, connect
 
 _log = logging.getLogger(__name__)
 _BROKEN = (OSError, RuntimeError, ValueError)
@@ -29,17 +31,23 @@ class Query:
         min_scores: for each space, the least score of a hit.
         exclude: id of the picture itself, if it is stored.
         k: hits at most for each query vector.
+        members: the images that are members of banks, up to the member of this id at least, are searched by themselves
+            too, ``k`` hits for each vector; None does not.
     """
 
     vectors: dict[str, NDArray[Any]]
     min_scores: dict[str, float]
     exclude: int | None = None
     k: int = 100
+    members: int | None = None
 
 
 @dataclass(frozen=True)
 class Hit:
-    """One stored vector near one of the query's: the box is the stored region as shares of width and height."""
+    """One stored vector near one of the query's: the box is the stored region as shares of width and height.
+
+    ``member`` says that it was found among the members of banks.
+    """
 
     space: str
     image_id: int
@@ -47,6 +55,7 @@ class Hit:
     region: int
     box: tuple[float, float, float, float]
     score: float
+    member: bool = False
 
 
 @dataclass
@@ -72,11 +81,15 @@ class VectorReader:
         settings: where the tables are.
         spaces: which tables may be searched; each is opened, and read, when it is first asked for. One that is missing, or
             vanishes, has no hits.
+        members: of banks; without them no query may ask for them.
         stale_s: without a version asked for, the tables are looked at again after so many seconds.
     """
 
-    def __init__(self, settings: Settings, spaces: list[VectorSpace], *, stale_s: float = 1.0) -> None:
+    def __init__(
+        self, settings: Settings, spaces: list[VectorSpace], members: Members | None = None, *, stale_s: float = 1.0
+    ) -> None:
         self._settings = settings
+        self._members = members
         self._stale_s = stale_s
         self._connection: Any = None
         self._followed = {space.name: _Followed(space, ExactIndex(space)) for space in spaces}
@@ -130,6 +143,8 @@ class VectorReader:
         version = await self._latest(held)
         if version < held.version:  # dropped, and perhaps made anew
             held.version, held.seq, held.index, held.approximate = 0, -1, ExactIndex(held.space), None
+            if self._members is not None:
+                self._members.forget(held.space)
         if version != held.version and await self._through_index(held):
             held.version = version
         elif version != held.version:
@@ -170,7 +185,36 @@ class VectorReader:
         for hits, query in zip(found, queries, strict=True):
             for name in query.vectors.keys() - indexes.keys():
                 hits += await self._on_disk(held[name], query)
+        for hits, more in zip(found, await self._among_members(held, queries), strict=True):
+            hits += more
         return found
+
+    async def _among_members(self, held: dict[str, _Followed], queries: list[Query]) -> list[list[Hit]]:
+        wanted = max((query.members or 0 for query in queries), default=0)
+        if not wanted:
+            return [[] for _ in queries]
+        if self._members is None:
+            raise ConfigurationError("this reader does not follow the members of banks")
+        await self._members.follow(wanted)
+        if not len(self._members):
+            return [[] for _ in queries]
+        indexes = {
+            name: await self._members.index(one.space, one.version, functools.partial(self._rows_of, one))
+            for name, one in held.items()
+        }
+
+        def search() -> list[list[Hit]]:
+            return [_in_memory(indexes, query, member=True) if query.members else [] for query in queries]
+
+        return await asyncio.to_thread(search)
+
+    async def _rows_of(self, held: _Followed, image_ids: list[int]) -> VectorRows:
+        if held.approximate is None or held.table is None:
+            return held.index.rows_of(image_ids)
+        try:
+            return await held.table.read_of(image_ids)
+        except _BROKEN as error:
+            raise Unavailable("the vector tables do not answer") from error
 
     async def _on_disk(self, held: _Followed, query: Query) -> list[Hit]:
         assert held.table is not None
@@ -201,12 +245,12 @@ class VectorReader:
         }
 
 
-def _in_memory(indexes: dict[str, ExactIndex], query: Query) -> list[Hit]:
+def _in_memory(indexes: dict[str, ExactIndex], query: Query, *, member: bool = False) -> list[Hit]:
     hits = []
     for name, vectors in query.vectors.items():
         if name in indexes:
             found = indexes[name].search(
                 np.asarray(vectors), k=query.k, min_score=query.min_scores[name], exclude=query.exclude
             )
-            hits += [Hit(name, *row) for row in found]
+            hits += [Hit(name, *row, member) for row in found]
     return hits

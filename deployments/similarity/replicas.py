@@ -8,6 +8,7 @@ from typing import Any
 from configs.models import ModelRegistry, ModelSpec, load_models
 from configs.settings import load_settings
 from deployments.logs import log_to_replica
+from deployments.similarity.members import Members
 from deployments.similarity.reader import Hit, Query, VectorReader
 from deployments.similarity.writer import VectorWriter
 from storage.database import create_engine
@@ -51,7 +52,8 @@ class SimilarityReader:
     def __init__(self, stale_s: float = 1.0) -> None:
         log_to_replica()
         settings = load_settings()
-        self._reader = VectorReader(settings, known_spaces(load_models(settings.models_file)), stale_s=stale_s)
+        members = Members(create_engine(settings, pool_size=2))
+        self._reader = VectorReader(settings, known_spaces(load_models(settings.models_file)), members, stale_s=stale_s)
 
     async def search(self, queries: list[Query], versions: dict[str, int] | None = None) -> list[list[Hit]]:
         """See ``VectorReader.search``."""

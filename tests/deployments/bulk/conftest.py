@@ -9,8 +9,10 @@ import pytest_asyncio
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from configs.settings import Settings
 from deployments.bulk.work import BulkTask
 from storage import jobs
+from storage.objects import ObjectStore
 
 
 @pytest_asyncio.fixture
@@ -23,3 +25,12 @@ async def task(home: Path, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch)
     yield BulkTask(job.id, token, "safeguard-v1", ("lite0-copy@2",), niceness=0)
     async with engine.begin() as connection:
         await connection.execute(text("DELETE FROM job WHERE id = :id"), {"id": job.id})
+
+
+@pytest_asyncio.fixture
+async def corpus(servers: Settings) -> AsyncIterator[ObjectStore]:
+    """A bucket of its own for the pictures of a job."""
+    store = ObjectStore(servers.model_copy(update={"s3_bucket": f"corpus-{uuid4().hex[:12]}"}))
+    await store.ensure_buckets()
+    yield store
+    store.close()

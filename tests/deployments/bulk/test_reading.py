@@ -3,12 +3,10 @@
 import dataclasses
 import io
 import time
-from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import numpy as np
 import pytest
-import pytest_asyncio
 from PIL import Image
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -38,14 +36,6 @@ BAD = {
     "film.mp4": (b"\0\0\0\x18ftypmp42" + bytes(500), "not an image of a kind that is read"),
     "pixels.png": (_huge(), "pixels are over the limit"),
 }
-
-
-@pytest_asyncio.fixture
-async def corpus(servers: Settings) -> AsyncIterator[ObjectStore]:
-    store = ObjectStore(servers.model_copy(update={"s3_bucket": f"corpus-{uuid4().hex[:12]}"}))
-    await store.ensure_buckets()
-    yield store
-    store.close()
 
 
 async def unit(corpus: ObjectStore, files: dict[str, bytes]) -> UnitWork:

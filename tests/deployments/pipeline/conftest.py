@@ -19,6 +19,7 @@ from deployments.pipeline.linking import Linker
 from deployments.pipeline.networks import LocalNetworks
 from deployments.pipeline.processor import Processor
 from deployments.pipeline.verification import Verifier
+from deployments.similarity.members import Members
 from deployments.similarity.reader import Hit, Query, VectorReader
 from deployments.similarity.replicas import known_spaces
 from deployments.similarity.writer import VectorWriter
@@ -109,7 +110,7 @@ async def processor(
     registry = ModelRegistry({model.name: model}, model.name, {other.name: other})
     writer = VectorWriter(engine, settings, known_spaces(registry), holder="test")
     await writer.start()
-    index = LocalIndex(writer, VectorReader(settings, known_spaces(registry)))
+    index = LocalIndex(writer, VectorReader(settings, known_spaces(registry), Members(engine)))
     verifier = Verifier(engine, objects, max_pixels=settings.max_pixels, long_side=settings.decode_long_side)
     yield Processor(
         engine,
@@ -129,7 +130,9 @@ async def processor(
 
 async def empty(engine: AsyncEngine, model_name: str) -> None:
     """Takes the images of one queue out of the way of other tests: their bytes are the same."""
+    mine = "(SELECT id FROM image WHERE model_name = :name)"
     async with engine.begin() as connection:
+        await connection.execute(text(f"DELETE FROM bank_member WHERE image_id IN {mine}"), {"name": model_name})
         await connection.execute(text("DELETE FROM image WHERE model_name = :name"), {"name": model_name})
 
 

@@ -5,17 +5,23 @@ from collections.abc import AsyncIterator
 
 import numpy as np
 import pytest_asyncio
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from benchmarks.index import alike, descriptors
 from configs.settings import Settings
 from deployments.similarity.index import ExactIndex
 from deployments.similarity.indexer import Indexer
+from deployments.similarity.members import Members
 from deployments.similarity.reader import Query, VectorReader
 from deployments.similarity.writer import VectorWriter
+from storage.bank_changes import change_banks
 from storage.index_measurements import measured
+from storage.objects import ObjectStore
 from storage.vector_index import KIND, index_state
 from storage.vectors import VectorRows, VectorSpace
+from tests.banks import bank, member
+from tests.storage.test_claims import stored
 
 ROWS, DIM = 8000, 64
 
@@ -86,6 +92,28 @@ async def test_it_answers_as_exact_search_does(large: Large) -> None:
     (alone,) = await reader.search([large.query(several[:1], k=1)])
     assert [(hit.image_id, hit.query_row) for hit in alone] == [(5, 0)]
     assert await reader.search([large.query(several[:0])]) == [[]]
+
+
+async def test_members_of_banks_are_searched_by_themselves(
+    large: Large, engine: AsyncEngine, objects: ObjectStore
+) -> None:
+    """Their vectors are read from the table, which is not held in memory."""
+    (uploaded,) = await stored(engine, objects, "members")
+    mine = uploaded + 10**6  # the table has vectors of the first thousands
+    versions = await large.writer.add({large.space.name: rows_of(large.vectors[[40, 41]], mine)})
+    async with engine.begin() as connection:
+        await change_banks(connection, hashes=False)
+        await connection.execute(text("UPDATE image SET id = :to WHERE id = :id"), {"to": mine, "id": uploaded})
+        made = await bank(connection)
+        newest = await member(connection, made, image_id=mine)
+    reader = VectorReader(large.settings, [large.space], Members(engine))
+    (hits,) = await reader.search([large.query(large.vectors[50:51], k=1, members=newest)], versions)
+    assert [(hit.image_id, hit.member) for hit in hits] == [(50, False), (mine, True)]
+    assert abs(hits[1].score - float(large.vectors[50] @ large.vectors[40])) < 2e-3
+    await large.writer.remove([mine, mine + 1])
+    async with engine.begin() as connection:
+        await change_banks(connection, hashes=False)
+        await connection.execute(text("DELETE FROM bank WHERE id = :id"), {"id": made})
 
 
 async def test_what_was_just_written_or_deleted_is_seen(large: Large) -> None:

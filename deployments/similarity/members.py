@@ -1,0 +1,98 @@
+"""The vectors of those images that are members of banks, in memory: they are searched by themselves. Knows nothing of Ray.
+
+Among all stored pictures a member is not found where enough of its copies lie nearer.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from deployments.similarity.index import ExactIndex
+from storage import image_members
+from storage.errors import Unavailable
+from storage.vectors import VectorRows, VectorSpace
+
+Read = Callable[[list[int]], Awaitable[VectorRows]]
+"""The rows of some images in one table."""
+
+
+@dataclass
+class _Held:
+    index: ExactIndex
+    known: set[int] = field(default_factory=set)
+    missing: dict[int, float] = field(default_factory=dict)
+    """Members without rows, and when that was first seen."""
+    version: int = -1
+    tried_at: float = -math.inf
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Members:
+    """Follows the members by their ids, and reads the vectors of those that are new.
+
+    Members that are gone stay until all is read anew: a hit on one is an ordinary hit.
+
+    Args:
+        engine: where banks are kept.
+        retry_s: rows that a table lacks are looked for in each new version for so many seconds, and from then on once in
+            as many: those of another model never come.
+        anew_s: seconds after which everything is read anew.
+    """
+
+    def __init__(self, engine: AsyncEngine, *, retry_s: float = 30.0, anew_s: float = 3600.0) -> None:
+        self._engine, self._retry_s, self._anew_s = engine, retry_s, anew_s
+        self._newest, self._ids = 0, set[int]()
+        self._held: dict[str, _Held] = {}
+        self._begun_at = time.monotonic()
+        self._lock = asyncio.Lock()
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    async def follow(self, wanted: int) -> None:
+        """Knows at least the members up to an id.
+
+        Raises:
+            Unavailable: the database does not answer.
+        """
+        async with self._lock:
+            if time.monotonic() - self._begun_at > self._anew_s:
+                self._newest, self._ids, self._held, self._begun_at = 0, set(), {}, time.monotonic()
+            if self._newest >= wanted:
+                return
+            try:
+                rows = await image_members.since(self._engine, self._newest)
+            except Exception as error:
+                raise Unavailable("the members of banks cannot be read") from error
+            self._ids |= {image_id for _, image_id in rows}
+            self._newest = max([wanted, *(member for member, _ in rows)])
+
+    def forget(self, space: VectorSpace) -> None:
+        """Holds nothing of a table any more, which was dropped."""
+        self._held.pop(space.name, None)
+
+    async def index(self, space: VectorSpace, version: int, read: Read) -> ExactIndex:
+        """The vectors of all members in one table.
+
+        Args:
+            version: of the table that ``read`` reads.
+        """
+        held = self._held.setdefault(space.name, _Held(ExactIndex(space)))
+        async with held.lock:
+            now, fresh = time.monotonic(), self._ids - held.known
+            if version != held.version:
+                all_due = now - held.tried_at > self._retry_s
+                fresh |= {one for one, seen in held.missing.items() if all_due or now - seen < self._retry_s}
+            if fresh:
+                rows = await read(sorted(fresh))
+                held.index.extend(rows)
+                held.known |= fresh
+                lacking = (fresh | held.missing.keys()) - set(rows.image_ids.tolist())
+                held.missing = {one: held.missing.get(one, now) for one in lacking}
+                held.tried_at = now
+            held.version = version
+        return held.index
