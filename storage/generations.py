@@ -19,9 +19,11 @@ from sqlalchemy.dialects.postgresql import insert as insert_if_new
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlmodel import col
 
+from storage import lookbacks
 from storage.audit import record
 from storage.database import reading
 from storage.errors import Conflict, NotFound
+from storage.lookback_tables import LookBackKind
 from storage.tables import Generation, columns_of
 
 
@@ -191,6 +193,9 @@ async def _swap(engine: AsyncEngine, model_name: str, state: State, action: str,
         ):
             changed = update(Generation).where(mine, col(Generation.state) == of_state)
             await connection.execute(changed.values(**values, changed_at=func.now(), held_up=None))
+        # Other links are shown from now on, so past verdicts may not hold any more.
+        cause = f"{new} is live for {model_name}"
+        await lookbacks.begin(connection, LookBackKind.JUDGE, cause=cause, actor=actor)
         await _audit(connection, actor, action, model_name, live=new, previous=old)
 
 

@@ -52,9 +52,21 @@ class LookBack(SQLModel, table=True):
     created_by: str = Field(sa_column=Column(Text, nullable=False))
     cursor: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False, server_default="{}"))
     members_done: int = Field(default=0, sa_column=Column(BigInteger, nullable=False, server_default="0"))
-    images_done: int = Field(default=0, sa_column=Column(BigInteger, nullable=False, server_default="0"))
+    images_done: int = Field(
+        default=0, sa_column=Column(BigInteger, nullable=False, server_default="0"), description="judged anew"
+    )
     verdicts_changed: int = Field(default=0, sa_column=Column(BigInteger, nullable=False, server_default="0"))
-    attempt: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    members: int | None = Field(
+        default=None, sa_column=Column(BigInteger), description="to search for; None: not yet counted"
+    )
+    skipped: int = Field(default=0, sa_column=Column(BigInteger, nullable=False, server_default="0"))
+    skips: list[str] = Field(
+        sa_column=Column(JSONB, nullable=False, server_default="[]"),
+        description="why members were skipped, the first few",
+    )
+    worked_s: float = Field(default=0.0, sa_column_kwargs={"server_default": "0"}, description="seconds of all steps")
+    worked_at: datetime | None = Field(default=None, sa_column=_moment(), description="last claim: they take turns")
+    attempt: int = Field(default=0, sa_column_kwargs={"server_default": "0"}, description="claims since the last step")
     not_before: datetime | None = Field(default=None, sa_column=_moment())
     lease_token: UUID | None = None
     lease_expires_at: datetime | None = Field(default=None, sa_column=_moment())
