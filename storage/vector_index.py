@@ -73,6 +73,7 @@ async def nearest(
     k: int,
     min_score: float = -1.0,
     exclude: int | None = None,
+    within: tuple[int, int] | None = None,
     effort: SearchEffort | None,
 ) -> list[Row]:
     """The nearest rows of several vectors, through the index and, behind it, exactly over the rows it does not cover yet.
@@ -97,8 +98,11 @@ async def nearest(
         query = query.nprobes(effort.probes).ef(max(effort.ef, k)).refine_factor(effort.refine)
     if min_score > -1.0:
         query = query.distance_range(upper_bound=1.0 - min_score + 1e-6)
-    if exclude is not None:
-        query = query.where(f"image_id != {int(exclude)}")
+    wanted = [f"image_id != {int(exclude)}"] if exclude is not None else []
+    if within is not None:
+        wanted.append(f"image_id > {int(within[0])} AND image_id <= {int(within[1])}")
+    if wanted:
+        query = query.where(" AND ".join(wanted))
     columns = _COLUMNS if len(vectors) > 1 else [name for name in _COLUMNS if name != "query_index"]
     found = (await query.select(columns).to_arrow()).to_pylist()
     rows = [

@@ -145,7 +145,7 @@ def unclear(model: ModelSpec, candidates: Sequence[Candidate]) -> list[Candidate
     Drawings and restyled pictures have no local features in common with their originals, so the best by confidence,
     by shape and by the descriptor of parts take turns.
     """
-    if any(_settled(model, one) for one in candidates):
+    if any(settled(model, one) for one in candidates):
         return []
     orders: list[list[Candidate]] = [
         sorted(candidates, key=lambda one: -confidence(one.scores, model.fusion)),
@@ -160,7 +160,8 @@ def unclear(model: ModelSpec, candidates: Sequence[Candidate]) -> list[Candidate
     return list(chosen.values())
 
 
-def _settled(model: ModelSpec, one: Candidate) -> bool:
+def settled(model: ModelSpec, one: Candidate) -> bool:
+    """Whether PDQ or local features leave no doubt."""
     fit = one.alignment
     return one.pdq_distance <= model.thresholds.pdq_distance or (fit is not None and fit.inliers >= _SETTLED)
 

@@ -19,6 +19,7 @@ from deployments.pipeline.bank_hashes import BankHashes
 from deployments.pipeline.generations import Generations
 from deployments.pipeline.limits import Limits
 from deployments.pipeline.linking import Linker
+from deployments.pipeline.lookback import LookBackLoop
 from deployments.pipeline.loop import ClaimLoop
 from deployments.pipeline.processor import Processor
 from deployments.pipeline.search import Found, search
@@ -29,9 +30,11 @@ from deployments.vision.interfaces import Box
 from deployments.vision.onnx_networks import limit_opencv_threads
 from storage.database import create_engine
 from storage.errors import Unavailable
+from storage.lookbacks import LOOKBACK_CHANNEL
 from storage.objects import ObjectStore
 from storage.policy_changes import ensure_active
 from storage.queues import UploadSignal
+from storage.signals import Signal
 from storage.vectors import VectorRows
 
 _REFUSALS = (RayServeException,)
@@ -95,7 +98,7 @@ class RemoteIndex:
 
 
 class Pipeline:
-    """Claims waiting images as long as it has room, and answers searches.
+    """Claims waiting images as long as it has room, works look-backs off beside them, and answers searches.
 
     Args:
         embedder, detector, readers, writer: handles of the deployments it drives.
@@ -145,8 +148,10 @@ class Pipeline:
         await self._processor.generations.start()
         self._signal = UploadSignal(settings)
         self._loop = ClaimLoop(self._processor, self._signal, batch_size=batch_size, batches=batches)
-        await self._signal.start()
-        await self._loop.start()
+        self._begun = Signal(settings, LOOKBACK_CHANNEL)
+        self._lookbacks = LookBackLoop(self._processor, self._begun, busy=lambda: self._loop.in_work > 0)
+        for part in (self._signal, self._loop, self._begun, self._lookbacks):
+            await part.start()
 
     async def search(self, data: bytes, model_name: str, k: int, exclude: int | None) -> list[Found]:
         """Ranked matches of a picture that is not stored.
@@ -162,8 +167,9 @@ class Pipeline:
         return await search(self._processor, data, model_name, k=k, exclude=exclude)
 
     async def check_health(self) -> None:
-        """Fails if claiming has died. Says nothing of PostgreSQL or S3: their outage must not restart replicas."""
+        """Fails if a loop has died. Says nothing of PostgreSQL or S3: their outage must not restart replicas."""
         self._loop.check()
+        self._lookbacks.check()
 
     async def info(self) -> dict[str, Any]:
         """Images in work now."""
@@ -171,5 +177,5 @@ class Pipeline:
 
     async def __del__(self) -> None:
         """Graceful shutdown: claims no more, finishes what is in work."""
-        await self._loop.close()
-        await self._signal.close()
+        for part in (self._lookbacks, self._loop, self._begun, self._signal):
+            await part.close()

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from configs.models import ModelSpec
 from deployments.pipeline.look import Look
-from deployments.pipeline.matching import Candidate, promising, shortlist, unclear
+from deployments.pipeline.matching import Candidate, promising, settled, shortlist, unclear
 from deployments.vision.decoding import decode
 from deployments.vision.details import Details, details_of
 from deployments.vision.geometry import Alignment, align
@@ -27,6 +27,7 @@ _ENOUGH = 8
 
 
 Compare = Callable[[Candidate, Details], None]
+Plan = Callable[[ModelSpec, Look, Sequence[Candidate]], Iterator[tuple[Sequence[Candidate], Compare]]]
 
 
 def rounds(
@@ -43,24 +44,41 @@ def rounds(
     """
     if found.details is None:
         return
-    points = found.details.points
-
-    def fit(one: Candidate, stored: Details) -> None:
-        if one.aligned:
-            return
-        one.alignment, one.aligned = best_alignment(points, stored.points), True
-
+    fit = _fitting(found.details)
     yield shortlist(model, candidates), fit
     matched = unclear(model, candidates)
     if not matched:
         return
+    yield matched, _matching(found)
+    yield promising(model, matched), fit
+
+
+def thorough(
+    model: ModelSpec, found: Look, candidates: Sequence[Candidate]
+) -> Iterator[tuple[Sequence[Candidate], Compare]]:
+    """As ``rounds``, but every candidate is compared for its own sake: for who looks for all copies, not for the best."""
+    if found.details is None:
+        return
+    yield [one for one in candidates if not settled(model, one)], _fitting(found.details)
+    yield [one for one in candidates if not settled(model, one)], _matching(found)
+
+
+def _fitting(details: Details) -> Compare:
+    def fit(one: Candidate, stored: Details) -> None:
+        if one.aligned:
+            return
+        one.alignment, one.aligned = best_alignment(details.points, stored.points), True
+
+    return fit
+
+
+def _matching(found: Look) -> Compare:
     templates = Templates(found.grey, found.inner)
 
     def match(one: Candidate, stored: Details) -> None:
         one.template = match_template(templates, stored.contours)
 
-    yield matched, match
-    yield promising(model, matched), fit
+    return match
 
 
 class Verifier:
@@ -89,15 +107,18 @@ class Verifier:
         await self._objects.put(features_key(s3_path), details.to_bytes(), _MEDIA_TYPE)
         self._remember(s3_path, details)
 
-    async def verify(self, model: ModelSpec, found: Look, candidates: Sequence[Candidate]) -> None:
+    async def verify(
+        self, model: ModelSpec, found: Look, candidates: Sequence[Candidate], *, plan: Plan = rounds
+    ) -> None:
         """Compares the details of candidates with those of a query; a candidate that has gone meanwhile is left as it is.
 
         Args:
             candidates: the most promising first.
+            plan: what is compared: ``rounds``, or ``thorough``.
         Raises:
             Unavailable: the object store does not answer.
         """
-        for some, compare in rounds(model, found, candidates):
+        for some, compare in plan(model, found, candidates):
             if not some:
                 continue
             paths = await images.existing(self.engine, [one.image_id for one in some])

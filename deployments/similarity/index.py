@@ -58,17 +58,23 @@ class ExactIndex:
             vectors.view(np.uint8) if self._space.binary else vectors,
         )  # fmt: skip
 
-    def _scores(self, query: NDArray[Any], size: int) -> NDArray[np.float32]:
-        held = self._vectors[:size]
+    def _scores(self, query: NDArray[Any], rows: Any) -> NDArray[np.float32]:
+        held = self._vectors[rows]
         if not self._space.binary:
             return np.asarray(query @ held.T, np.float32)
-        scores = np.empty((len(query), size), np.float32)
+        scores = np.empty((len(query), len(held)), np.float32)
         for row, bits in enumerate(query):
             scores[row] = np.bitwise_count(held ^ bits).sum(axis=1, dtype=np.int32)
         return np.asarray(1.0 - scores / (4 * self._space.dim), np.float32)
 
     def search(
-        self, queries: NDArray[Any], *, k: int, min_score: float, exclude: int | None = None
+        self,
+        queries: NDArray[Any],
+        *,
+        k: int,
+        min_score: float,
+        exclude: int | None = None,
+        within: tuple[int, int] | None = None,
     ) -> list[tuple[int, int, int, tuple[float, float, float, float], float]]:
         """The best rows for each of several vectors of one picture.
 
@@ -77,23 +83,27 @@ class ExactIndex:
             k: rows at most for each query vector.
             min_score: rows below are left out.
             exclude: an image whose rows are left out (the query itself).
+            within: only images with ids above the first, up to and with the second.
         Returns:
             (image id, query row, stored region, stored box, score), best first.
         """
         size = self._size  # read once: rows may be added meanwhile, behind these
         if not size or not len(queries):
             return []
-        scores = self._scores(self._packed(queries), size)
+        rows: Any = slice(0, size)
+        if within is not None:
+            ids = self._image_ids[:size]
+            rows = np.flatnonzero((ids > within[0]) & (ids <= within[1]))
+        scores = self._scores(self._packed(queries), rows)
         if exclude is not None:
-            scores[:, self._image_ids[:size] == exclude] = -np.inf
+            scores[:, self._image_ids[rows] == exclude] = -np.inf
+        places = np.arange(size)[rows]
         found = []
         for row, line in enumerate(scores):
             above = np.flatnonzero(line >= min_score)
             if len(above) > k:
                 above = above[np.argpartition(line[above], len(above) - k)[-k:]]
-            for hit in above:
+            for hit, score in zip(places[above], line[above], strict=True):
                 x0, y0, x1, y1 = (float(value) for value in self._boxes[hit])
-                found.append(
-                    (int(self._image_ids[hit]), row, int(self._regions[hit]), (x0, y0, x1, y1), float(line[hit]))
-                )
+                found.append((int(self._image_ids[hit]), row, int(self._regions[hit]), (x0, y0, x1, y1), float(score)))
         return sorted(found, key=lambda hit: -hit[4])

@@ -33,6 +33,7 @@ class Query:
         k: hits at most for each query vector.
         members: the images that are members of banks, up to the member of this id at least, are searched by themselves
             too, ``k`` hits for each vector; None does not.
+        within: stored images with ids above the first, up to and with the second; None is all.
     """
 
     vectors: dict[str, NDArray[Any]]
@@ -40,6 +41,7 @@ class Query:
     exclude: int | None = None
     k: int = 100
     members: int | None = None
+    within: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -223,7 +225,7 @@ class VectorReader:
         try:
             rows = await nearest(
                 held.table, np.asarray(query.vectors[name], np.float32), k=query.k, min_score=query.min_scores[name],
-                exclude=query.exclude, effort=effort,
+                exclude=query.exclude, within=query.within, effort=effort,
             )  # fmt: skip
         except _BROKEN as error:
             raise Unavailable("the vector tables do not answer") from error
@@ -250,7 +252,8 @@ def _in_memory(indexes: dict[str, ExactIndex], query: Query, *, member: bool = F
     for name, vectors in query.vectors.items():
         if name in indexes:
             found = indexes[name].search(
-                np.asarray(vectors), k=query.k, min_score=query.min_scores[name], exclude=query.exclude
-            )
+                np.asarray(vectors), k=query.k, min_score=query.min_scores[name], exclude=query.exclude,
+                within=query.within,
+            )  # fmt: skip
             hits += [Hit(name, *row, member) for row in found]
     return hits

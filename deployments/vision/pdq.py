@@ -40,6 +40,24 @@ def pdq_hashes(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int]:
     return np.packbits(np.asarray(bits, np.uint8), axis=1), int(quality)
 
 
+def turned(pdq: bytes) -> NDArray[np.uint8]:
+    """What the hash of a picture would be in the eight orientations, from the hash alone; good to a few bits.
+
+    A bit says whether a coefficient of the cosine transform is above the median of all, which is near zero: a mirrored
+    picture has those of every other row or column with the other sign, and a transposed one has them transposed.
+
+    Args:
+        pdq: 32 bytes.
+    Returns:
+        uint8[8, 32] in no order but that the first is the hash itself.
+    """
+    bits = np.unpackbits(np.frombuffer(pdq, np.uint8)).reshape(16, 16)
+    odd = np.arange(16, dtype=np.uint8) % 2
+    signs = [np.zeros((16, 16), np.uint8), np.tile(odd, (16, 1)), np.tile(odd[:, None], (1, 16))]
+    signs.append(signs[1] ^ signs[2])
+    return np.packbits([(some ^ sign).reshape(-1) for some in (bits, bits.T) for sign in signs], axis=1)
+
+
 def hamming(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[Any]:
     """Differing bits along the last axis of two uint8 arrays."""
     return np.asarray(np.bitwise_count(np.bitwise_xor(first, second)).sum(axis=-1))

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import numpy as np
 import pytest_asyncio
@@ -89,6 +90,9 @@ async def test_it_answers_as_exact_search_does(large: Large) -> None:
     )
     (without,) = await reader.search([large.query(several[:1], k=3, exclude=5)])
     assert without and 5 not in {hit.image_id for hit in without}
+    query = large.query(several, k=3, exclude=700)
+    (within,) = await reader.search([replace(query, within=(699, 2500))])
+    assert 2500 in {hit.image_id for hit in within} and all(700 < hit.image_id <= 2500 for hit in within)
     (alone,) = await reader.search([large.query(several[:1], k=1)])
     assert [(hit.image_id, hit.query_row) for hit in alone] == [(5, 0)]
     assert await reader.search([large.query(several[:0])]) == [[]]

@@ -72,6 +72,22 @@ def test_an_excluded_image_is_absent_and_the_next_takes_its_place(space: VectorS
     ]
 
 
+@pytest.mark.parametrize("space", [FLOATS, PDQ_SPACE], ids=["float", "binary"])
+def test_only_a_range_of_images_is_searched(space: VectorSpace) -> None:
+    held = rows(space, 90, 3)
+    index = ExactIndex(space)
+    index.extend(held)
+    query = held.vectors[30:32]
+    everything = index.search(query, k=90, min_score=-1.0, exclude=12)
+    for within in ((9, 14), (-1, 29), (29, 40), (14, 9)):
+        found = index.search(query, k=90, min_score=-1.0, exclude=12, within=within)
+        wanted = [hit for hit in everything if within[0] < hit[0] <= within[1]]
+        assert [hit[:4] for hit in found] == [hit[:4] for hit in wanted]
+        assert [hit[4] for hit in found] == pytest.approx([hit[4] for hit in wanted], abs=1e-6)
+    best = index.search(query, k=1, min_score=-1.0, within=(9, 14))
+    assert len(best) == 2 and all(9 < hit[0] <= 14 for hit in best)
+
+
 def test_growing_by_parts_is_the_same_as_at_once() -> None:
     parts = [rows(FLOATS, count, seed, 1000 * seed) for seed, count in enumerate((1, 0, 1023, 1, 900, 2500))]
     grown, whole = ExactIndex(FLOATS), ExactIndex(FLOATS)

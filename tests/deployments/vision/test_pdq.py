@@ -4,6 +4,8 @@ import numpy as np
 from skimage import data
 
 from deployments.vision.pdq import ORIENTATIONS, hamming, pdq_hashes
+from deployments.vision.pdq import turned as turned_hashes
+from tests.service.pictures import NAMES, photo
 
 
 def turned(pixels: np.ndarray) -> list[np.ndarray]:
@@ -23,6 +25,15 @@ def test_every_orientation_finds_the_upright_hash() -> None:
         assert distances.min() <= 12
         nearest.add(int(distances.argmin()))
     assert nearest == set(range(8))  # each orientation is found by another of the eight hashes
+
+
+def test_turned_hashes_can_be_told_from_one() -> None:
+    for name in NAMES:
+        hashes, _ = pdq_hashes(np.asarray(photo(name)))
+        told = turned_hashes(hashes[0].tobytes())
+        assert (told[0] == hashes[0]).all() and told.shape == (8, 32)
+        nearest = hamming(told[:, None], hashes[None]).min(axis=0)
+        assert nearest.max() <= 20, name  # deployments/pipeline/lookback_hashes.py looks so much farther
 
 
 def test_strangers_are_far_apart_and_edits_near() -> None:
