@@ -43,6 +43,10 @@ ROUTES = [
     ("GET", "/jobs/1000000000/failures", "admin"),
     ("POST", "/jobs/1000000000/retry", "admin"),
     ("POST", "/jobs/1000000000/pause", "admin"),
+    ("GET", "/lookbacks", "moderate"),
+    ("POST", "/lookbacks", "admin"),
+    ("GET", "/lookbacks/1000000000", "moderate"),
+    ("POST", "/lookbacks/1000000000/cancel", "admin"),
     ("GET", "/webhooks", "admin"),
     ("POST", "/webhooks", "admin"),
     ("GET", "/webhooks/1000000000", "admin"),
@@ -89,6 +93,8 @@ def test_the_list_is_complete(app: FastAPI) -> None:
     listed = set()
     for method, path, _ in ROUTES:
         name = re.sub(r"jobs/\d+", "jobs/{job_id}", path.split("?")[0]).replace("pause", "{action}")
+        name = re.sub(r"lookbacks/\d+", "lookbacks/{lookback_id}", name).replace("cancel", "{action}")
+        name = re.sub(r"webhooks/\d+", "webhooks/{webhook_id}", name)
         name = re.sub(r"policies/\d+", "policies/{policy_id}", name)
         name = re.sub(r"decisions/\d+", "decisions/{decision_id}", name)
         for thing in ("webhook", "bank", "member"):
