@@ -54,12 +54,13 @@ _TOUCHED = text("""
 WITH batch AS MATERIALIZED (
     SELECT id, image_id, sha256 FROM bank_member WHERE bank_id = :bank AND id > :first AND id <= :last),
 touched AS (
-    SELECT image_id AS id FROM batch WHERE image_id IS NOT NULL
-    UNION SELECT link.image_b FROM batch JOIN image_match link ON link.image_a = batch.image_id
-    UNION SELECT link.image_a FROM batch JOIN image_match link ON link.image_b = batch.image_id
-    UNION SELECT finding.image_id FROM batch JOIN hash_finding finding ON finding.member_id = batch.id
-    UNION SELECT image.id FROM batch JOIN image ON image.sha256 = batch.sha256)
-SELECT id FROM touched WHERE id > :after ORDER BY id LIMIT :page
+    SELECT image_id AS id FROM batch WHERE image_id > :after
+    UNION SELECT link.image_b FROM batch JOIN image_match link ON link.image_a = batch.image_id AND image_b > :after
+    UNION SELECT link.image_a FROM batch JOIN image_match link ON link.image_b = batch.image_id AND image_a > :after
+    UNION SELECT finding.image_id FROM batch
+          JOIN hash_finding finding ON finding.member_id = batch.id AND finding.image_id > :after
+    UNION SELECT image.id FROM batch JOIN image ON image.sha256 = batch.sha256 AND image.id > :after)
+SELECT id FROM touched ORDER BY id LIMIT :page
 """)
 _FORGET = text("""
 DELETE FROM bank_member AS member USING jsonb_each_text(CAST(:gone AS jsonb)) AS known(id, at)

@@ -12,6 +12,7 @@ from deployments.pipeline.lookback_work import LookBackWorker
 from deployments.pipeline.processor import Processor
 from storage import lookback_claims
 from storage.bank_terms import end_terms
+from storage.database import storage_full
 from storage.errors import StaleClaim, Unavailable
 from storage.lookback_claims import HeldLookBack
 from storage.signals import Signal
@@ -119,7 +120,8 @@ class LookBackLoop:
 
     async def _fallen(self, held: HeldLookBack, error: Exception) -> None:
         settings = self._processor.settings
-        down = isinstance(error, _DOWN) or (isinstance(error, DBAPIError) and error.connection_invalidated)
+        lost = isinstance(error, DBAPIError) and error.connection_invalidated
+        down = isinstance(error, _DOWN) or lost or storage_full(error) is not None
         _log.warning("a step of look-back %d failed: %s", held.id, type(error).__name__, exc_info=not down)
         reason = "a part of the platform did not answer; it goes on by itself" if down else _REASON
         try:

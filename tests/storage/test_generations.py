@@ -248,6 +248,21 @@ async def test_models_that_share_a_descriptor_switch_alone(
     assert await shown(engine, last or 0) == [(theirs, "copy", shared)]
 
 
+async def test_a_switch_and_a_rollback_have_all_images_judged_anew(engine: AsyncEngine, live: tuple[str, str]) -> None:
+    model, old = live
+    await begin(engine, model, f"{model}@2")
+    statement = text("SELECT cause FROM look_back WHERE kind = 'judge' AND cause LIKE :model ORDER BY id")
+
+    async def begun() -> list[str]:
+        async with engine.connect() as connection:
+            return list((await connection.execute(statement, {"model": f"%{model}"})).scalars())
+
+    assert await begun() == []
+    await switch(engine, model)
+    await rollback(engine, model)
+    assert await begun() == [f"{model}@2 is live for {model}", f"{old} is live for {model}"]
+
+
 async def test_links_are_deleted_in_batches(engine: AsyncEngine, objects: ObjectStore, live: tuple[str, str]) -> None:
     model, old = live
     first = await finished(engine, objects, model, written={old})
