@@ -62,7 +62,8 @@ class HashSearch:
             return Found(), False
         least = 1.0 - 2.0 * min(_BITS, distance + _SLACK) / _BITS
         queries = [
-            Query({PDQ_SPACE.name: turned(pdq)}, {PDQ_SPACE.name: least}, None, MOST_HITS, within) for _, pdq in hashes
+            Query({PDQ_SPACE.name: turned(pdq)}, {PDQ_SPACE.name: least}, None, MOST_HITS, within=within)
+            for _, pdq in hashes
         ]
         searched = {PDQ_SPACE.name: versions[PDQ_SPACE.name]} if PDQ_SPACE.name in versions else {}
         hits = await self._processor.index.search(queries, searched)
