@@ -18,7 +18,10 @@ def service() -> Iterator[Running]:
     folder = Path(tempfile.mkdtemp(prefix="sgs-"))
     folder.chmod(0o755)
     models = with_another_descriptor(folder)
-    (folder / "settings.env").write_text(f"SAFEGUARD_LEASE_S='12'\nSAFEGUARD_MODELS_FILE='{models}'\n")
+    options = {
+        "LEASE_S": 12, "MODELS_FILE": models, "WEBHOOK_ALLOW_PRIVATE": "127.0.0.1/32", "WEBHOOK_RETRY_S": 0.5,
+    }  # fmt: skip
+    (folder / "settings.env").write_text("".join(f"SAFEGUARD_{name}='{value}'\n" for name, value in options.items()))
     try:
         yield up(folder, say=lambda _: None)
     finally:
