@@ -10,6 +10,7 @@ from graphs.commands import (
     lookbacks,
     operating,
     policies,
+    review,
     webhooks,
 )
 
@@ -20,6 +21,7 @@ MODULES: tuple[ModuleType, ...] = (
     keys,
     jobs,
     lookbacks,
+    review,
     audit,
     webhooks,
     policies,

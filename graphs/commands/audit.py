@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from graphs.commands.console import Home, console
+from graphs.commands.console import Home, console, printable
 
 group = typer.Typer(no_args_is_help=True, help="The audit: verify its chain, print its head, list entries.")
 
@@ -70,6 +70,4 @@ def _line(sent: dict[str, Any]) -> str:
     """An entry for people; what could steer a terminal is left out."""
     detail = json.dumps(sent["detail"], ensure_ascii=False)
     words = (str(sent["sequence"]), sent["at"][:19], sent["actor"], sent["action"], sent["subject"], detail)
-    return "  ".join(
-        "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in word) for word in words
-    )
+    return "  ".join(printable(word) for word in words)

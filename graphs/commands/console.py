@@ -11,3 +11,8 @@ Home = Annotated[
     Path | None,
     typer.Option(help="folder for all state; default: $SAFEGUARD_HOME, /var/lib/safeguard for root, ~/.safeguard"),
 ]
+
+
+def printable(words: str) -> str:
+    """A text of somebody else's without what could steer a terminal."""
+    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in words)
