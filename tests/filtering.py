@@ -1,10 +1,9 @@
-"""Banks, members and processed pictures for tests of the content filter, as rows and through the product's own finish."""
+"""Processed pictures, judged by what a filter is to have said of them, and links between them, for tests of verdicts."""
 
 from collections.abc import Sequence
 from uuid import uuid4
 
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from storage import claims
 from storage.claims import Outcome
@@ -15,31 +14,6 @@ from tests.storage.test_claims import stored
 SAFE = {"opennsfw@1": 0.01}
 DOUBTFUL = {"opennsfw@1": 0.7}
 UNSAFE = {"opennsfw@1": 0.95}
-
-
-async def bank(connection: AsyncConnection, kind: str = "unacceptable", *, pdq_distance: int = 31) -> int:
-    """A bank with a name of its own; the caller has called ``change_banks``."""
-    row = await connection.execute(
-        text(
-            "INSERT INTO bank (name, kind, relations, pdq_distance, created_by)"
-            " VALUES (:name, :kind, '{exact,copy,semantic}', :distance, 'test') RETURNING id"
-        ),
-        {"name": f"bank {uuid4()}", "kind": kind, "distance": pdq_distance},
-    )
-    return int(row.scalar_one())
-
-
-async def member(connection: AsyncConnection, bank: int, **columns: object) -> int:
-    """A member with ``image_id``, or with ``pdq`` or ``sha256``."""
-    names = ", ".join(columns)
-    row = await connection.execute(
-        text(
-            f"INSERT INTO bank_member (bank_id, added_by, {names})"
-            f" VALUES (:bank, 'test', {', '.join(':' + name for name in columns)}) RETURNING id"
-        ),
-        {"bank": bank, **columns},
-    )
-    return int(row.scalar_one())
 
 
 async def finish(engine: AsyncEngine, queue: str, **outcome: object) -> int:

@@ -107,6 +107,7 @@ def previews(request: Request) -> Callable[[int], str]:
     responses={200: shown(MODERATION, "The verdict and what it rests on"), **problems(404, 409)},
 )
 async def moderation(
+    request: Request,
     image_id: ImageId,
     _: _Reader,
     engine: UsesEngine,
@@ -119,7 +120,10 @@ async def moderation(
     if image.status != Status.PROCESSED:
         raise NotProcessed(image)
     held = await standing(engine, image_id)
-    return explained(held, await explanation_of(engine, held)) if explain else moderation_of(held)
+    if not explain:
+        return moderation_of(held)
+    replay = request.url_for("replay_decision", decision_id=held.decision.id).path
+    return explained(held, await explanation_of(engine, held), replay)
 
 
 @router.put(

@@ -104,6 +104,7 @@ class Replay(Shown):
     """How the verdict is made again from what is stored."""
 
     command: str
+    address: str
 
 
 class ExplanationShown(Shown):
@@ -264,8 +265,12 @@ def moderation_of(held: Standing, **more: Any) -> Moderation:
     )
 
 
-def explained(held: Standing, why: Explanation) -> Moderation:
-    """A verdict with all that it rests on."""
+def explained(held: Standing, why: Explanation, replay: str) -> Moderation:
+    """A verdict with all that it rests on.
+
+    Args:
+        replay: address at which the decision is made again.
+    """
     decision, policy = held.decision, why.policy
     links = [LinkShown(**vars(one)) for one in why.links]
     return moderation_of(
@@ -286,7 +291,7 @@ def explained(held: Standing, why: Explanation) -> Moderation:
                 descriptors=sorted({one.descriptor for one in links} - {""}),
             ),
             history=[_decision(one) for one in why.history],
-            replay=Replay(command=f"safeguard replay {decision.id}"),
+            replay=Replay(command=f"safeguard replay {decision.id}", address=replay),
             **decision.model_dump(include={"previous", "cause", "at", "facts_digest"}),
         ),
     )

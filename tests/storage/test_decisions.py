@@ -13,7 +13,8 @@ from storage.claims import Outcome
 from storage.decisions import decide
 from storage.links import Link
 from storage.objects import ObjectStore
-from tests.filtering import bank, finish, member
+from tests.banks import bank, member
+from tests.filtering import finish
 from tests.storage.test_claims import stored
 
 

@@ -9,7 +9,8 @@ from storage.decisions import decide
 from storage.explanations import explain
 from storage.moderation import standing
 from storage.objects import ObjectStore
-from tests.filtering import SAFE, bank, finish, linked, member, processed
+from tests.banks import bank, member
+from tests.filtering import SAFE, finish, linked, processed
 from tests.storage.test_claims import stored
 
 

@@ -17,7 +17,8 @@ from storage.human_decisions import Ruling, reverse, rule
 from storage.moderation import history, standing
 from storage.objects import ObjectStore
 from storage.uploads import remove
-from tests.filtering import SAFE, UNSAFE, bank, linked, member, processed
+from tests.banks import bank, member
+from tests.filtering import SAFE, UNSAFE, linked, processed
 from tests.storage.test_claims import stored
 
 ALLOW = Ruling(Verdict.ALLOW, "news report", "anna")

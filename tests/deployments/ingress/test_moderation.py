@@ -7,8 +7,9 @@ from configs.facts import Facts
 from storage.bank_changes import change_banks
 from storage.decisions import decide
 from storage.objects import ObjectStore
-from tests.deployments.ingress.conftest import Upload, is_problem
-from tests.filtering import DOUBTFUL, SAFE, UNSAFE, bank, linked, member, processed
+from tests.banks import bank, member
+from tests.deployments.ingress.conftest import MakeClient, Upload, is_problem
+from tests.filtering import DOUBTFUL, SAFE, UNSAFE, linked, processed
 
 
 async def test_the_verdict_is_shown_with_what_it_rests_on(
@@ -28,7 +29,7 @@ async def test_the_verdict_is_shown_with_what_it_rests_on(
 
 
 async def test_an_explanation_has_all_of_it(
-    client: httpx.AsyncClient, engine: AsyncEngine, objects: ObjectStore
+    client: httpx.AsyncClient, make_client: MakeClient, engine: AsyncEngine, objects: ObjectStore
 ) -> None:
     image, bad, good = await processed(engine, objects, [SAFE, SAFE, SAFE])
     await linked(engine, image, bad)
@@ -50,7 +51,12 @@ async def test_an_explanation_has_all_of_it(
     assert (why["policy"]["version"], len(why["policy"]["digest"])) == (shown["policy_version"], 64)
     assert [one["cause"] for one in why["history"]] == ["look-back 3", "processed"]
     assert why["history"][0]["decision_id"] == shown["decision_id"]
-    assert why["replay"] == {"command": f"safeguard replay {shown['decision_id']}"}
+    decision = shown["decision_id"]
+    assert why["replay"] == {
+        "command": f"safeguard replay {decision}", "address": f"/api/v1/decisions/{decision}/replay",
+    }  # fmt: skip
+    moderator = await make_client("moderate")
+    assert (await moderator.get(why["replay"]["address"].removeprefix("/api/v1"))).json()["same"] is True
     assert (why["policy_says"]["verdict"], why["policy_says"]["waived"]) == ("allow", 1)
 
 
