@@ -103,9 +103,9 @@ async def wanting(engine: AsyncEngine, url: str, count: int) -> AsyncIterator[No
 async def per_second(engine: AsyncEngine, settings: Settings, events: int, count: int) -> float:
     """Deliveries a second of a backlog, two events an image, to ``count`` webhooks."""
     async with receiving() as receiver, wanting(engine, receiver.url, count):
-        for start in range(0, events, 200):
+        for start in range(0, events, 20):
             async with engine.begin() as connection:
-                batch = [(EventType.IMAGE_DECIDED, n // 2, {"verdict": "allow"}) for n in range(start, start + 200)]
+                batch = [(EventType.IMAGE_DECIDED, n // 2, {"verdict": "allow"}) for n in range(start, start + 20)]
                 await emit_many(connection, batch)
         begun = time.perf_counter()
         async with sending(engine, settings):

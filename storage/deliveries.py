@@ -1,6 +1,6 @@
 """Deliveries on their way: claimed with fencing tokens, in order per image, delivered or given up. Below the sender."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -80,18 +80,31 @@ RETURNING d.event_id, d.webhook_id, d.attempt, d.lease_token, e.type, e.image_id
           CASE WHEN w.old_secret_until > now() THEN w.old_secret END AS old_secret
 """)
 
+# Rows are locked by event, as a replay does. What waits behind a taken event is due now. The row of a webhook, which all
+# its deliveries share, is written at most once in ten seconds while all is well.
 _DELIVERED = text("""
-UPDATE delivery SET state = 'delivered', delivered_at = now(), lease_token = NULL, last_status = :status,
-       last_error = NULL
-WHERE event_id = :event_id AND webhook_id = :webhook_id AND lease_token = :token AND state = 'waiting'
-RETURNING image_id
-""")
-
-# Written at most once in ten seconds: all deliveries of a webhook share this row.
-_WELL = text("""
-UPDATE webhook SET failures = 0, failing_since = NULL, last_error = NULL, paused_until = NULL, last_success_at = now()
-WHERE id = :webhook_id
-      AND (failures > 0 OR last_success_at IS NULL OR last_success_at < now() - interval '10 seconds')
+WITH held AS MATERIALIZED (
+         SELECT d.event_id, d.webhook_id, d.image_id, t.status
+         FROM unnest(CAST(:events AS bigint[]), CAST(:webhooks AS bigint[]), CAST(:tokens AS uuid[]),
+                     CAST(:statuses AS int[])) AS t(event_id, webhook_id, token, status)
+              JOIN delivery AS d ON d.event_id = t.event_id AND d.webhook_id = t.webhook_id
+         WHERE d.lease_token = t.token AND d.state = 'waiting'
+         ORDER BY d.event_id, d.webhook_id FOR UPDATE OF d),
+     done AS (
+         UPDATE delivery AS d SET state = 'delivered', delivered_at = now(), lease_token = NULL, last_error = NULL,
+                last_status = held.status
+         FROM held WHERE d.event_id = held.event_id AND d.webhook_id = held.webhook_id
+         RETURNING d.event_id, d.webhook_id),
+     behind AS (
+         UPDATE delivery AS d SET due_at = now()
+         FROM held WHERE d.webhook_id = held.webhook_id AND d.image_id = held.image_id AND d.state = 'waiting'
+                         AND d.event_id > held.event_id AND d.lease_token IS NULL AND d.due_at > now()),
+     well AS (
+         UPDATE webhook SET failures = 0, failing_since = NULL, last_error = NULL, paused_until = NULL,
+                last_success_at = now()
+         WHERE id IN (SELECT webhook_id FROM held)
+               AND (failures > 0 OR last_success_at IS NULL OR last_success_at < now() - interval '10 seconds'))
+SELECT event_id, webhook_id FROM done
 """)
 
 _FAILED = text("""
@@ -190,20 +203,22 @@ async def _move_followers(connection: AsyncConnection, held: Outgoing, due_at: d
         await connection.execute(_BEHIND, {**values, "due_at": due_at})
 
 
-async def finish(engine: AsyncEngine, held: Outgoing, *, status: int) -> bool:
-    """Records that the receiver has taken an event.
+async def finish(engine: AsyncEngine, taken: Sequence[tuple[Outgoing, int]]) -> set[tuple[int, int]]:
+    """Records that receivers have taken events.
 
     Args:
-        status: of its answer.
+        taken: claims with the HTTP status of the answer.
     Returns:
-        False if the claim was no longer the caller's; nothing was changed then.
+        Event and webhook of those that were recorded; the other claims were no longer the caller's, and nothing was
+        changed of them.
     """
+    values = {
+        "events": [held.event_id for held, _ in taken], "webhooks": [held.webhook_id for held, _ in taken],
+        "tokens": [held.token for held, _ in taken], "statuses": [status for _, status in taken],
+    }  # fmt: skip
     async with engine.begin() as connection:
-        if (await connection.execute(_DELIVERED, {**_held(held), "status": status})).one_or_none() is None:
-            return False
-        await _move_followers(connection, held, None)
-        await connection.execute(_WELL, {"webhook_id": held.webhook_id})
-    return True
+        await connection.execute(PLANNING)
+        return {(row.event_id, row.webhook_id) for row in (await connection.execute(_DELIVERED, values)).all()}
 
 
 async def fail(

@@ -163,7 +163,7 @@ async def change(
 
 _TAKE = text("""
 DELETE FROM delivery WHERE (event_id, webhook_id) IN (
-    SELECT event_id, webhook_id FROM delivery WHERE webhook_id = :id ORDER BY event_id LIMIT :limit)
+    SELECT event_id, webhook_id FROM delivery WHERE webhook_id = :id ORDER BY event_id LIMIT :limit FOR UPDATE)
 """)
 
 

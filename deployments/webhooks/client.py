@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import ssl
+from collections import OrderedDict
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+import certifi
 import httpcore
 
 from configs.settings import Settings
@@ -21,6 +23,9 @@ from storage.errors import InvalidInput
 
 _ANSWER_BYTES = 16 * 2**10
 _BODY_S = 1.0
+_KEPT_S = 15.0
+_POOLS = 256
+"""More than twice the webhooks that there may be: the one that is closed was used by none of them for long."""
 _RESOLVERS = 32
 """Threads that ask for names: one that hangs holds up nobody else."""
 
@@ -86,14 +91,24 @@ class WebhookClient:
         self._total_s = settings.webhook_timeout_s
         self._connect_s = settings.webhook_connect_timeout_s
         self._threads = ThreadPoolExecutor(_RESOLVERS, thread_name_prefix="resolve")
-        guard = Guard(settings, resolve or system_resolver(self._threads))
-        self._pools = {
-            scheme: httpcore.AsyncConnectionPool(
-                ssl_context=tls, max_connections=None, keepalive_expiry=15.0,
-                network_backend=_Connector(guard, plain=scheme == "http"),
+        self._guard = Guard(settings, resolve or system_resolver(self._threads))
+        self._tls = tls or ssl.create_default_context(cafile=certifi.where())
+        self._pools: OrderedDict[tuple[int, str], httpcore.AsyncConnectionPool] = OrderedDict()
+
+    async def _pool(self, webhook_id: int, scheme: str) -> httpcore.AsyncConnectionPool:
+        """Each webhook has connections of its own: one pool for all would look at all of them for each request."""
+        key = webhook_id, scheme
+        if key not in self._pools:
+            connector = _Connector(self._guard, plain=scheme == "http")
+            self._pools[key] = httpcore.AsyncConnectionPool(
+                ssl_context=self._tls, max_connections=None, keepalive_expiry=_KEPT_S, network_backend=connector
             )
-            for scheme in ("http", "https")
-        }  # fmt: skip
+        self._pools.move_to_end(key)
+        pool = self._pools[key]
+        if len(self._pools) > _POOLS:
+            _, oldest = self._pools.popitem(last=False)
+            await oldest.aclose()
+        return pool
 
     async def send(self, event: Outgoing) -> Answer:
         """One try."""
@@ -125,9 +140,8 @@ class WebhookClient:
         ]
         target = httpcore.URL(scheme=url.scheme.encode(), host=url.raw_host, port=port, target=url.raw_path)
         limits = {"connect": self._connect_s, "read": self._total_s, "write": self._total_s, "pool": self._total_s}
-        async with self._pools[url.scheme].stream(
-            "POST", target, headers=headers, content=body, extensions={"timeout": limits}
-        ) as answer:
+        pool = await self._pool(event.webhook_id, url.scheme)
+        async with pool.stream("POST", target, headers=headers, content=body, extensions={"timeout": limits}) as answer:
             # Of the body nothing is used: a little is read, for a short time, so that the connection can be kept.
             read = 0
             with contextlib.suppress(TimeoutError, httpcore.NetworkError, httpcore.ProtocolError):

@@ -61,10 +61,14 @@ class Sender:
         self._busy: Counter[int] = Counter()
         self._work: set[asyncio.Task[None]] = set()
         self._tasks: list[asyncio.Task[None]] = []
+        self._recorder: asyncio.Task[None] | None = None
+        self._to_record: list[tuple[Outgoing, int, asyncio.Future[None]]] = []
+        self._some = asyncio.Event()
 
     async def start(self) -> None:
         """Begins to send."""
         await self._signal.start()
+        self._recorder = asyncio.create_task(self._record_forever(), name="record")
         self._tasks = [
             asyncio.create_task(self._send_forever(), name="send"),
             asyncio.create_task(self._sweep_forever(), name="sweep"),
@@ -79,11 +83,15 @@ class Sender:
                 await task
         if self._work:
             await asyncio.wait(self._work)
+        if self._recorder is not None:
+            self._recorder.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._recorder
         await self._signal.close()
 
     def check(self) -> None:
         """Raises RuntimeError if one of the loops has died."""
-        for task in self._tasks:
+        for task in (*self._tasks, *([self._recorder] if self._recorder else [])):
             if task.done():
                 raise RuntimeError(f"the {task.get_name()} loop has stopped")
 
@@ -121,7 +129,7 @@ class Sender:
         try:
             answer = await self._client.send(held)
             if answer.error is None and answer.status is not None:
-                await deliveries.finish(self._engine, held, status=answer.status)
+                await self._taken(held, answer.status)
                 return
             error = answer.error or "no answer"
             settings = self._settings
@@ -147,6 +155,28 @@ class Sender:
             if not self._busy[held.webhook_id]:
                 del self._busy[held.webhook_id]
             wake.set()
+
+    async def _taken(self, held: Outgoing, status: int) -> None:
+        """Returns when it is recorded."""
+        recorded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._to_record.append((held, status, recorded))
+        self._some.set()
+        await recorded
+
+    async def _record_forever(self) -> None:
+        """What is taken while a record is written is written with the next one: a commit for many deliveries."""
+        while True:
+            await self._some.wait()
+            self._some.clear()
+            batch, self._to_record = self._to_record, []
+            try:
+                await deliveries.finish(self._engine, [(held, status) for held, status, _ in batch])
+            except Exception as error:
+                for _, _, recorded in batch:
+                    recorded.set_exception(error)
+            else:
+                for _, _, recorded in batch:
+                    recorded.set_result(None)
 
     async def _sweep_forever(self) -> None:
         while True:

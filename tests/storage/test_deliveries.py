@@ -62,11 +62,11 @@ async def test_images_keep_their_order_and_hold_up_no_other(engine: AsyncEngine,
     assert [held.image_id for held in first] == [1, 2, None, None]
     assert await claim(engine) == []
     one, two, *_ = first
-    assert await deliveries.finish(engine, one, status=200)
+    assert await deliveries.finish(engine, [(one, 200)])
     (second,) = await claim(engine)
     assert second.image_id == 1 and second.event_id > one.event_id
     assert await deliveries.fail(engine, second, "no", **BAD) == "waiting"
-    assert await deliveries.finish(engine, two, status=200)
+    assert await deliveries.finish(engine, [(two, 200)])
     assert [held.image_id for held in await claim(engine)] == [2], "the last of image 1 waits for the failed one"
     await run(engine, "UPDATE delivery SET due_at = now() WHERE state = 'waiting' AND lease_token IS NULL")
     (again,) = await claim(engine)
@@ -81,11 +81,11 @@ async def test_an_expired_claim_records_nothing(engine: AsyncEngine, webhook: in
     (lost,) = await claim(engine, lease_s=0.0)
     (held,) = await claim(engine)
     assert held.token != lost.token and held.attempt == 2
-    assert not await deliveries.finish(engine, lost, status=200)
+    assert not await deliveries.finish(engine, [(lost, 200)])
     assert await deliveries.fail(engine, lost, "no", **BAD) is None
     assert (await webhooks.get(engine, webhook)).failures == 0
-    assert await deliveries.finish(engine, held, status=200)
-    assert not await deliveries.finish(engine, held, status=200)
+    assert await deliveries.finish(engine, [(held, 200)])
+    assert not await deliveries.finish(engine, [(held, 200)])
 
 
 async def test_a_webhook_has_so_many_at_a_time_whatever_others_have(engine: AsyncEngine, webhook: int) -> None:
@@ -108,7 +108,7 @@ async def test_one_that_fails_in_a_row_rests_and_is_then_asked_once(engine: Asyn
     await run(engine, "UPDATE webhook SET paused_until = now()")
     (probe,) = [held for held in await claim(engine) if held.webhook_id == webhook]
     assert await claim(engine, busy={webhook: 1}) == []
-    assert await deliveries.finish(engine, probe, status=200)
+    assert await deliveries.finish(engine, [(probe, 200)])
     well = await webhooks.get(engine, webhook)
     assert (well.failures, well.paused_until, well.failing_since) == (0, None, None)
     assert len(await claim(engine)) == 20 - 8 - 1
@@ -138,7 +138,7 @@ async def test_an_old_one_is_dead_after_its_next_failure(engine: AsyncEngine, we
 async def test_old_events_go_but_none_that_waits(engine: AsyncEngine, webhook: int) -> None:
     await happen(engine, 1, 2, 3)
     first, second, _ = await claim(engine)
-    await deliveries.finish(engine, first, status=200)
+    await deliveries.finish(engine, [(first, 200)])
     await deliveries.fail(engine, second, "no", **{**BAD, "attempts": 1})
     assert await deliveries.prune(engine, keep_s=3600) == 0
     await run(engine, "UPDATE event SET created_at = now() - interval '2 hours'")
@@ -150,7 +150,7 @@ async def test_a_deleted_webhook_takes_its_deliveries_along(engine: AsyncEngine,
     await happen(engine, 1)
     (held,) = await claim(engine)
     await webhooks.remove(engine, webhook)
-    assert not await deliveries.finish(engine, held, status=200)
+    assert not await deliveries.finish(engine, [(held, 200)])
     assert await deliveries.fail(engine, held, "no", **BAD) is None
 
 

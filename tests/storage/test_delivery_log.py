@@ -23,7 +23,7 @@ async def webhook(engine: AsyncEngine) -> AsyncIterator[int]:
         kinds = [EventType.IMAGE_DECIDED] * 5 + [EventType.IMAGE_DELETED]
         await emit_many(connection, [(kind, n, {}) for n, kind in enumerate(kinds)])
     first, second, third = await deliveries.claim(engine, {}, per_webhook=3, lease_s=60)
-    await deliveries.finish(engine, first, status=204)
+    await deliveries.finish(engine, [(first, 204)])
     for held in (second, third):
         await deliveries.fail(
             engine, held, "answered 500", status=500, delay_s=1, rest_s=1, attempts=1, max_age_s=60

@@ -131,6 +131,6 @@ async def test_removing_while_deliveries_are_recorded(engine: AsyncEngine) -> No
             await asyncio.gather(
                 *(deliveries.fail(engine, one, "no", **bad) for one in found[:20]),  # type: ignore[arg-type]
                 webhooks.remove(engine, held),
-                *(deliveries.finish(engine, one, status=200) for one in found[20:]),
+                deliveries.finish(engine, [(one, 200) for one in found[20:]]),
             )
         assert await webhooks.listing(engine) == []
