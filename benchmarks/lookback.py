@@ -47,7 +47,7 @@ from storage.features import features_key
 from storage.lookback_tables import LookBack, LookBackKind
 from storage.migrate import upgrade
 from storage.objects import ObjectStore
-from storage.policies import ensure_active
+from storage.policy_changes import ensure_active
 from storage.vectors import VectorRows
 
 NOISE = 0.35

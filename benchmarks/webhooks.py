@@ -32,7 +32,7 @@ from storage.database import create_engine
 from storage.embedded.stack import EmbeddedServers
 from storage.migrate import upgrade
 from storage.outbox import EventType, emit, emit_many
-from storage.policies import ensure_active
+from storage.policy_changes import ensure_active
 
 IMAGES = 32
 _FILL = text("""
