@@ -4,6 +4,7 @@ from types import ModuleType
 
 from graphs.commands import (
     audit,
+    banks,
     bulk,
     jobs,
     keys,
@@ -25,4 +26,5 @@ MODULES: tuple[ModuleType, ...] = (
     audit,
     webhooks,
     policies,
+    banks,
 )
