@@ -130,6 +130,7 @@ def list_file(file: str) -> Iterator[BinaryIO]:
             if not found.seekable():
                 copy = stack.enter_context(tempfile.TemporaryFile())
                 shutil.copyfileobj(found, copy)
+                copy.seek(0)
                 found = copy
         except OSError as error:
             raise InvalidInput(f"{file} cannot be read: {error.strerror}") from error

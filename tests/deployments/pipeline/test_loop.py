@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import text
@@ -11,8 +12,11 @@ from sqlalchemy import text
 from deployments.pipeline.loop import ClaimLoop
 from deployments.pipeline.networks import LocalNetworks
 from deployments.pipeline.processor import Processor
+from storage import bank_members
+from storage.bank_members import HashEntry
 from storage.queues import UploadSignal
 from tests.deployments.pipeline.conftest import Choosy, Upload
+from tests.moderation import bank, processed
 from tests.service.pictures import jpeg, photo, variants
 
 
@@ -143,3 +147,19 @@ async def test_failing_batches_do_not_stop_the_loop(processor: Processor, put: U
         loop.check()
         choosy.refuses = lambda _: False
         await until(processed)
+
+
+async def test_members_of_banks_are_watched(processor: Processor) -> None:
+    in_bank = (await bank(processor.engine)).id
+    await bank_members.add_hashes(processor.engine, in_bank, [HashEntry(uuid4().bytes * 2, None)], actor="test")
+    (member,) = await bank_members.listing(processor.engine, in_bank)
+    assert member.id is not None
+    await processed(processor.engine, processor.objects, 3, hashes={member.id: 3})
+    easy = {"quarantine_floor": 3, "quarantine_share": 0.0, "quarantine_factor": 1.0}
+    watching = replace(processor, settings=processor.settings.model_copy(update=easy))
+
+    async def quarantined() -> bool:
+        return bool(await bank_members.listing(processor.engine, in_bank, quarantined=True))
+
+    async with running(watching):
+        await until(quarantined)
