@@ -27,6 +27,7 @@ from benchmarks.accuracy.dataset import encoded, read_pictures
 from benchmarks.edits import EVERYDAY
 from configs.models import ModelSpec, load_models
 from configs.settings import Settings
+from deployments.pipeline.bank_hashes import BankHashes
 from deployments.pipeline.generations import Generations
 from deployments.pipeline.limits import Limits
 from deployments.pipeline.linking import Linker
@@ -129,7 +130,7 @@ async def worked(processor: Processor, lookback: int) -> LookBack:
     """Works a look-back off."""
     worker = LookBackWorker(processor)
     held = await lookback_claims.claim(processor.engine, lease_s=600, max_attempts=3)
-    await worker.begin()
+    worker.begin()
     while held is not None:
         held = await worker.step(held)
     return await lookbacks.get(processor.engine, lookback)
@@ -168,7 +169,7 @@ async def measure(settings: Settings, options: argparse.Namespace, console: Cons
     processor = Processor(
         engine, objects, settings, registry, LocalNetworks(model, settings),
         LocalIndex(writer, VectorReader(settings, known_spaces(registry))), Linker(verifier, Limits(engine)),
-        build_shapes(registry), Generations(engine, registry),
+        build_shapes(registry), Generations(engine, registry), BankHashes(engine),
     )  # fmt: skip
     await processor.generations.start()
     rng = np.random.default_rng(1)

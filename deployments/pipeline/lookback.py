@@ -108,7 +108,7 @@ class LookBackLoop:
 
     async def _steps(self, held: HeldLookBack, turn_s: float) -> None:
         until = time.monotonic() + turn_s
-        await self._worker.begin()
+        self._worker.begin()
         now: HeldLookBack | None = held
         while now is not None and time.monotonic() < until:
             began = time.monotonic()

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,8 @@ _SLACK = 20
 """Bits by which a turned hash may differ from that of the turned picture; tests/deployments/vision/test_pdq.py holds it."""
 _HELD = 4096
 """Pictures whose hashes are kept, about 300 bytes each."""
+_MOST_PICTURES = 512
+"""Pictures that are hashed anew in a step: where more are near, the range is made smaller."""
 _BITS = 256
 
 
@@ -68,33 +70,33 @@ class HashSearch:
         searched = {PDQ_SPACE.name: versions[PDQ_SPACE.name]} if PDQ_SPACE.name in versions else {}
         hits = await self._processor.index.search(queries, searched)
         near = sorted({hit.image_id for some in hits for hit in some})
-        stored = await self._hashes(near)
+        paths = await images.existing(self._processor.engine, near)  # the index may know images that are gone
+        if len(paths) > _MOST_PICTURES:
+            return Found(), True
+        stored = await self._hashes({image_id: s3_path for image_id, (_, s3_path) in paths.items()})
         found: dict[int, dict[int, int]] = {}
         for (member, pdq), some in zip(hashes, hits, strict=True):
             for image_id in {hit.image_id for hit in some}:
-                held = stored[image_id]
+                held = stored.get(image_id)
                 if held is not None:
                     bits = int(hamming(held, np.frombuffer(pdq, np.uint8)).min())
                     if bits <= distance:
                         found.setdefault(image_id, {})[member] = bits
         return Found(hashes=found), any(crowded(some) for some in hits)
 
-    async def _hashes(self, image_ids: Sequence[int]) -> dict[int, NDArray[np.uint8] | None]:
+    async def _hashes(self, paths: Mapping[int, str]) -> dict[int, NDArray[np.uint8] | None]:
         """uint8[8, 32] of each; None of those that an upload would not have compared, or that cannot be read any more."""
-        missing = [one for one in image_ids if one not in self._hashed]
-        paths = await images.existing(self._processor.engine, missing)
+        missing = [one for one in paths if one not in self._hashed]
         for start in range(0, len(missing), 8):
             some = missing[start : start + 8]
-            made = await asyncio.gather(*(self._hash(paths[one][1] if one in paths else None) for one in some))
+            made = await asyncio.gather(*(self._hash(paths[one]) for one in some))
             self._hashed |= dict(zip(some, made, strict=True))
-        found = {one: self._hashed[one] for one in image_ids}
+        found = {one: self._hashed[one] for one in paths}
         while len(self._hashed) > _HELD:
             self._hashed.popitem(last=False)
         return found
 
-    async def _hash(self, s3_path: str | None) -> NDArray[np.uint8] | None:
-        if s3_path is None:
-            return None
+    async def _hash(self, s3_path: str) -> NDArray[np.uint8] | None:
         settings, registry = self._processor.settings, self._processor.registry
         try:
             data = await self._processor.objects.get(s3_path)

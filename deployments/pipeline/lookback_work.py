@@ -40,15 +40,11 @@ class LookBackWorker:
         self._processor, self._engine = processor, processor.engine
         self._members, self._hashes = MemberSearch(processor), HashSearch(processor)
         self._span = span
-        self._versions: dict[str, int] = {}
+        self._versions: dict[str, int] | None = None
 
-    async def begin(self) -> None:
-        """To be called after a claim: vectors that are searched from now on hold all that was written before it.
-
-        Raises:
-            Unavailable: the writer does not answer.
-        """
-        self._versions = await self._processor.index.add({}, [])
+    def begin(self) -> None:
+        """To be called after a claim: vectors that are searched from now on hold all that was written before it."""
+        self._versions = None
 
     async def step(self, held: HeldLookBack) -> HeldLookBack | None:
         """Does one step and stores it.
@@ -122,7 +118,7 @@ class LookBackWorker:
             # What was found is stored already; the same range is searched again in smaller parts.
             moved = {**batch, "span": max(_LEAST_SPAN, batch["span"] // 8)}
         else:
-            moved = {**batch, "after": bound}
+            moved = {**batch, "after": bound, "span": min(self._span, 2 * batch["span"])}
         return await lookback_steps.store_found(self._engine, held, {**held.cursor, "batch": moved}, pace(), found)
 
     async def _touched_next(self, held: HeldLookBack, pace: Pace, found: Found | None = None) -> HeldLookBack:
@@ -131,6 +127,8 @@ class LookBackWorker:
         return await lookback_steps.store_found(self._engine, held, cursor, pace, found or Found())
 
     async def _search(self, members: list[Member], terms: BankTerms, within: Within) -> tuple[Found, bool]:
+        if self._versions is None:
+            self._versions = await self._processor.index.add({}, [])  # writes nothing, says where the tables stand
         if members[0].image_id is not None:
             return await self._members.search(members[0], terms.relations, within, self._versions)
         return await self._hashes.search(members, terms.pdq_distance, within, self._versions)

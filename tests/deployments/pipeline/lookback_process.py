@@ -10,6 +10,7 @@ from typing import Any
 
 from configs.models import load_models
 from configs.settings import load_settings
+from deployments.pipeline.bank_hashes import BankHashes
 from deployments.pipeline.generations import Generations
 from deployments.pipeline.limits import Limits
 from deployments.pipeline.linking import Linker
@@ -46,11 +47,12 @@ async def main() -> None:
     linker = Linker(Verifier(engine, objects, max_pixels=10**8, long_side=1024), Limits(engine))
     networks: Any = None
     processor = Processor(
-        engine, objects, settings, registry, networks, index, linker, {}, Generations(engine, registry)
+        engine, objects, settings, registry, networks, index, linker, {}, Generations(engine, registry),
+        BankHashes(engine),
     )  # fmt: skip
     worker = LookBackWorker(processor, span=2)
     held = await lookback_claims.claim(engine, lease_s=60, max_attempts=3)
-    await worker.begin()
+    worker.begin()
     while held is not None:
         held = await worker.step(held)
         await asyncio.sleep(0.1)

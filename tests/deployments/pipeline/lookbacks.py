@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
-from uuid import uuid4
 
 import pytest
 import pytest_asyncio
@@ -14,8 +13,10 @@ from configs.settings import Settings
 from deployments.pipeline.lookback import LookBackLoop
 from deployments.pipeline.lookback_work import LookBackWorker
 from deployments.pipeline.processor import Processor
-from storage import lookback_claims, lookbacks
+from storage import bank_members, lookback_claims, lookbacks
+from storage import banks as bank_rows
 from storage.bank_changes import change_banks
+from storage.bank_members import HashEntry
 from storage.database import create_engine
 from storage.lookback_tables import LookBack, LookBackKind
 from storage.lookbacks import LOOKBACK_CHANNEL
@@ -23,6 +24,7 @@ from storage.objects import ObjectStore
 from storage.signals import Signal
 from storage.tables import Image
 from tests.installation import apart
+from tests.moderation import ACTOR, bank
 
 
 @pytest.fixture(scope="module")
@@ -48,53 +50,42 @@ def objects(servers: Settings) -> Iterator[ObjectStore]:
 
 @dataclass(frozen=True)
 class Banks:
-    """Changes of banks as a moderator makes them: each begins its look-back in the same transaction."""
+    """Changes of banks as a moderator makes them; each returns the id of its look-back."""
 
     engine: AsyncEngine
 
-    async def make(self, kind: str = "unacceptable", *, pdq_distance: int = 31) -> int:
-        statement = text(
-            "INSERT INTO bank (name, kind, relations, pdq_distance, created_by)"
-            " VALUES (:name, :kind, '{exact,copy}', :distance, 'test') RETURNING id"
-        )
-        async with self.engine.begin() as connection:
-            await change_banks(connection, hashes=True)
-            values = {"name": f"bank {uuid4()}", "kind": kind, "distance": pdq_distance}
-            return int((await connection.execute(statement, values)).scalar_one())
+    async def make(self) -> int:
+        """An empty bank of unacceptable pictures."""
+        return (await bank(self.engine)).id
 
-    async def add(self, bank: int, *members: dict[str, Any]) -> tuple[int, tuple[int, int]]:
-        """Its look-back and the range of the members' ids."""
-        statement = text(
-            "INSERT INTO bank_member (bank_id, added_by, image_id, pdq, sha256)"
-            " VALUES (:bank, 'test', :image_id, :pdq, :sha256) RETURNING id"
-        )
-        ids = []
-        async with self.engine.begin() as connection:
-            await change_banks(connection, hashes=True)
-            for one in members:
-                values = {"bank": bank, "image_id": None, "pdq": None, "sha256": None, **one}
-                ids.append(int((await connection.execute(statement, values)).scalar_one()))
-            made = await lookbacks.begin(
-                connection, LookBackKind.MEMBERS, cause="added", actor="test", bank_id=bank, members=(ids[0], ids[-1])
-            )
-        return made, (ids[0], ids[-1])
+    async def add(self, bank_id: int, image: Image) -> int:
+        """A stored picture becomes a member."""
+        assert image.id is not None
+        _, look_back = await bank_members.add_image(self.engine, bank_id, image.id, note=None, actor=ACTOR)
+        assert look_back is not None
+        return look_back
 
-    async def set_members(self, bank: int, members: tuple[int, int], column: str, value: str) -> int:
-        """Sets ``removed_at`` or ``quarantined_at`` to an SQL expression; returns the look-back."""
-        statement = text(f"UPDATE bank_member SET {column} = {value} WHERE id BETWEEN :first AND :last")
+    async def add_hashes(self, bank_id: int, *hashes: HashEntry) -> int:
+        """Hashes become members."""
+        added = await bank_members.add_hashes(self.engine, bank_id, hashes, source="", actor=ACTOR)
+        (look_back,) = added.look_backs
+        return look_back
+
+    async def quarantine(self, bank_id: int) -> int:
+        """All members of a bank go into quarantine."""
         async with self.engine.begin() as connection:
-            await change_banks(connection, hashes=True)
-            await connection.execute(statement, {"first": members[0], "last": members[1]})
+            await change_banks(connection, hashes=False)
+            statement = text("UPDATE bank_member SET quarantined_at = now() WHERE bank_id = :bank")
+            await connection.execute(statement, {"bank": bank_id})
             return await lookbacks.begin(
-                connection, LookBackKind.MEMBERS, cause=column, actor="test", bank_id=bank, members=members
+                connection, LookBackKind.BANK, cause="quarantine", actor=ACTOR, bank_id=bank_id
             )
 
-    async def set_bank(self, bank: int, assignment: str) -> int:
-        """Changes the bank by SQL; returns the look-back."""
-        async with self.engine.begin() as connection:
-            await change_banks(connection, hashes=True)
-            await connection.execute(text(f"UPDATE bank SET {assignment} WHERE id = :id"), {"id": bank})
-            return await lookbacks.begin(connection, LookBackKind.BANK, cause=assignment, actor="test", bank_id=bank)
+    async def change(self, bank_id: int, **changes: Any) -> int:
+        """Other terms of a bank."""
+        _, look_back = await bank_rows.change(self.engine, bank_id, changes, actor=ACTOR)
+        assert look_back is not None
+        return look_back
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -2,6 +2,7 @@
 # ruff: noqa: F401, F811  (the fixtures that are imported)
 
 import hashlib
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from sqlalchemy import text
 
 from deployments.pipeline.processor import Processor
 from deployments.vision.pdq import pdq_hashes
-from storage import lookbacks
+from storage import bank_members, lookbacks, quarantine
+from storage import banks as bank_rows
+from storage.bank_members import HashEntry
 from storage.bank_terms import end_terms
 from storage.objects import ObjectStore
 from tests.deployments.pipeline.conftest import Upload, run_queue
@@ -43,14 +46,14 @@ async def test_copies_from_before_a_member_are_found_and_its_removal_takes_that_
     async with processor.engine.begin() as connection:  # as if they had been too many for the upload's search
         await connection.execute(text("DELETE FROM image_match"))
     bank = await banks.make()
-    lookback, members = await banks.add(bank, {"image_id": original.id})
+    lookback = await banks.add(bank, original)
     assert await verdicts(processor.engine, original, *copies, stranger) == ["allow"] * 5
     found = await done(processor, lookback)
     assert await verdicts(processor.engine, original, *copies, stranger) == ["block"] * 4 + ["allow"]
     assert (found.members, found.members_done, found.skipped, found.verdicts_changed) == (1, 1, 0, 4)
     assert await decisions(processor.engine, copies[0]) == [("processed", "allow"), (f"look-back {lookback}", "block")]
 
-    back = await banks.set_members(bank, members, "removed_at", "now()")
+    back = await bank_members.remove_image(processor.engine, bank, original.id or 0, actor="test")
     assert (await done(processor, back)).verdicts_changed == 4
     assert await verdicts(processor.engine, original, *copies, stranger) == ["allow"] * 5
     async with processor.engine.connect() as connection:
@@ -79,7 +82,7 @@ async def test_a_member_among_many_of_its_copies_finds_all_of_them(
     await run_queue(processor)
     async with processor.engine.begin() as connection:
         await connection.execute(text("DELETE FROM image_match"))
-    lookback, _ = await banks.add(await banks.make(), {"image_id": original.id})
+    lookback = await banks.add(await banks.make(), original)
     await done(processor, lookback, span=8)  # several ranges
     assert await verdicts(processor.engine, *copies, other) == ["block"] * 16 + ["allow"]
 
@@ -100,8 +103,8 @@ async def test_hashes_find_turned_copies_and_the_same_bytes(
     (blank, *_), quality = pdq_hashes(np.full((200, 300, 3), 90, np.uint8))
     assert quality < 50  # such a picture is compared with no hash, however near
     bank = await banks.make()
-    members = [{"pdq": upright.tobytes()}, {"sha256": hashlib.sha256(data).digest()}, {"pdq": blank.tobytes()}]
-    lookback, added = await banks.add(bank, *members)
+    entries = (HashEntry(upright.tobytes(), None), HashEntry(None, hashlib.sha256(data).digest()))
+    lookback = await banks.add_hashes(bank, *entries, HashEntry(blank.tobytes(), None))
     found = await done(processor, lookback)
     assert await verdicts(processor.engine, turned, mirrored, same) == ["block"] * 3
     assert await verdicts(processor.engine, flat, stranger) == ["allow"] * 2
@@ -109,8 +112,9 @@ async def test_hashes_find_turned_copies_and_the_same_bytes(
     async with processor.engine.connect() as connection:
         near = (await connection.execute(text("SELECT image_id, distance FROM hash_finding"))).all()
     assert {row.image_id for row in near} == {turned.id, mirrored.id} and all(row.distance <= 31 for row in near)
-    again = await banks.set_members(bank, added, "removed_at", "now()")
-    await done(processor, again)
+    for member in await bank_members.listing(processor.engine, bank):
+        await bank_members.remove(processor.engine, bank, member.id or 0, actor="test")
+    await drain(processor)
     assert await verdicts(processor.engine, turned, mirrored, same) == ["allow"] * 3
 
 
@@ -123,14 +127,15 @@ async def test_quarantine_and_a_disabled_bank_take_effect_and_back(
     copy = await put(edited("coffee.png", "jpeg10"))
     await run_queue(processor)
     bank = await banks.make()
-    lookback, members = await banks.add(bank, {"image_id": original.id})
-    await done(processor, lookback)
+    await done(processor, await banks.add(bank, original))
     assert await verdicts(processor.engine, original, copy) == ["block"] * 2
-    for change, verdict in (("now()", "allow"), ("NULL", "block")):
-        await done(processor, await banks.set_members(bank, members, "quarantined_at", change))
-        assert await verdicts(processor.engine, original, copy) == [verdict] * 2
-    hour = "enabled = false, disabled_until = now() + interval '1 hour'"
-    await done(processor, await banks.set_bank(bank, hour))
+    await done(processor, await banks.quarantine(bank))
+    assert await verdicts(processor.engine, original, copy) == ["allow"] * 2
+    (member,) = await bank_members.listing(processor.engine, bank)
+    _, released = await quarantine.release(processor.engine, bank, member.id or 0, actor="test")
+    await done(processor, released)
+    assert await verdicts(processor.engine, original, copy) == ["block"] * 2
+    await done(processor, await banks.change(bank, disabled_until=datetime.now(UTC) + timedelta(hours=1)))
     assert await verdicts(processor.engine, original, copy) == ["allow"] * 2
     assert await end_terms(processor.engine) == []
     async with processor.engine.begin() as connection:
@@ -139,7 +144,7 @@ async def test_quarantine_and_a_disabled_bank_take_effect_and_back(
     assert await end_terms(processor.engine) == []
     await done(processor, ended)
     assert await verdicts(processor.engine, original, copy) == ["block"] * 2
-    await done(processor, await banks.set_bank(bank, "removed_at = now()"))
+    await done(processor, await bank_rows.remove(processor.engine, bank, actor="test"))
     assert await verdicts(processor.engine, original, copy) == ["allow"] * 2
     async with processor.engine.connect() as connection:
         assert await connection.scalar(text("SELECT count(*) FROM bank")) == 0
@@ -156,8 +161,11 @@ async def test_a_member_whose_picture_is_gone_is_skipped_and_the_rest_goes_on(
     copy = await put(edited("camera.png", "mirror"))
     await run_queue(processor)
     await objects.delete(gone.s3_path)
-    lookback, _ = await banks.add(await banks.make(), {"image_id": gone.id}, {"image_id": original.id})
-    found = await done(processor, lookback)
+    bank = await banks.make()
+    for image in (gone, original):
+        await done(processor, await banks.add(bank, image))
+    asked = await lookbacks.start(processor.engine, bank_id=bank, actor="test", reason="both at once")
+    found = await done(processor, asked)
     assert found.skipped == 1 and found.skips == [f"image {gone.id}: the stored picture is missing"]
     assert await verdicts(processor.engine, gone, original, copy) == ["block"] * 3
     assert found.members_done == 2
@@ -174,8 +182,7 @@ async def test_a_look_back_on_request_judges_anew_and_changes_nothing_that_holds
     copy = await put(edited("coins.png", "jpeg10"))
     await run_queue(processor)
     bank = await banks.make()
-    added, _ = await banks.add(bank, {"image_id": original.id})
-    await done(processor, added)
+    await done(processor, await banks.add(bank, original))
     async with processor.engine.begin() as connection:  # a verdict that nothing supports
         await connection.execute(
             text("UPDATE moderation SET verdict = 'allow', facts_digest = '' WHERE image_id = :id"), {"id": copy.id}

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,8 +16,10 @@ from deployments.pipeline.lookback import LookBackLoop
 from deployments.pipeline.lookback_work import LookBackWorker
 from deployments.pipeline.networks import LocalNetworks
 from deployments.pipeline.processor import Processor
+from deployments.similarity.reader import Hit
 from deployments.vision.pdq import pdq_hashes
 from storage import lookback_claims, lookbacks
+from storage.bank_members import HashEntry
 from storage.errors import StaleClaim, Unavailable
 from storage.lookbacks import LOOKBACK_CHANNEL
 from storage.signals import Signal
@@ -53,7 +56,7 @@ async def test_a_look_back_that_is_killed_goes_on_and_decides_nothing_twice(
     stranger = await put(jpeg(photo("coffee.png")))
     await run_queue(processor)
     (upright, *_), _ = pdq_hashes(np.asarray(picture))
-    lookback, _ = await banks.add(await banks.make(), {"pdq": upright.tobytes()})
+    lookback = await banks.add_hashes(await banks.make(), HashEntry(upright.tobytes(), None))
     settings = processor.settings
     assert settings.database_url and settings.s3_access_key and settings.s3_secret_key
     environment = {
@@ -75,7 +78,8 @@ async def test_a_look_back_that_is_killed_goes_on_and_decides_nothing_twice(
     try:
         await until(half_done)
     finally:
-        os.kill(victim.pid, signal.SIGKILL)
+        if victim.returncode is None:
+            victim.kill()
         await victim.wait()
     assert victim.returncode == -signal.SIGKILL
     async with processor.engine.begin() as connection:
@@ -100,10 +104,10 @@ async def test_a_look_back_that_is_killed_goes_on_and_decides_nothing_twice(
 async def test_who_loses_the_lease_stores_nothing(processor: Processor, put: Upload, banks: Banks) -> None:
     original = await put(jpeg(photo("coffee.png")))
     await run_queue(processor)
-    lookback, _ = await banks.add(await banks.make(), {"image_id": original.id})
+    lookback = await banks.add(await banks.make(), original)
     worker = LookBackWorker(processor)
     slow = await _claim(processor)
-    await worker.begin()
+    worker.begin()
     slow = await worker.step(slow) or slow
     async with processor.engine.begin() as connection:
         await connection.execute(text("UPDATE look_back SET lease_expires_at = now() - interval '1 second'"))
@@ -133,7 +137,7 @@ async def test_one_that_fails_again_and_again_is_given_up_and_can_be_tried_again
     await run_queue(processor)
     async with processor.engine.begin() as connection:
         await connection.execute(text("DELETE FROM image_match"))
-    lookback, _ = await banks.add(await banks.make(), {"image_id": original.id})
+    lookback = await banks.add(await banks.make(), original)
     await drain(with_networks(processor, Choosy(networks, RuntimeError("out of order"), lambda _: True)))
     dead = await lookbacks.get(processor.engine, lookback)
     assert dead.state == "dead" and "failed" in (dead.failure or "")
@@ -160,7 +164,7 @@ async def test_an_upload_that_finishes_at_the_same_moment_is_decided_once_with_t
 
     async def member() -> None:
         await asyncio.sleep(0.2)
-        await banks.add(bank, {"image_id": original.id})
+        await banks.add(bank, original)
         await drain(processor)
 
     await asyncio.gather(run_queue(processor), member())
@@ -179,7 +183,7 @@ async def test_replicas_share_look_backs_and_a_cancelled_one_stops(
     pictures = [await put(jpeg(photo(name))) for name in names]
     await run_queue(processor)
     bank = await banks.make()
-    begun = [(await banks.add(bank, {"image_id": picture.id}))[0] for picture in pictures]
+    begun = [await banks.add(bank, picture) for picture in pictures]
     cancelled = await lookbacks.cancel(processor.engine, begun[2], actor="test")
     assert cancelled.state == "cancelled"
     begun_signal = Signal(processor.settings, LOOKBACK_CHANNEL)
@@ -210,19 +214,47 @@ async def test_replicas_share_look_backs_and_a_cancelled_one_stops(
     assert [len(await decisions(processor.engine, picture)) for picture in pictures] == [2] * 3
 
 
+@pytest.mark.parametrize("crowd", ["hits of a vector", "pictures"])
 async def test_a_crowded_range_is_searched_in_smaller_parts(
     processor: Processor,
     put: Upload,
     banks: Banks,
+    crowd: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     picture = photo("motorcycle_left.png")
     copies = [await put(jpeg(picture, 60 + n)) for n in range(9)]
     await run_queue(processor)
     (upright, *_), _ = pdq_hashes(np.asarray(picture))
-    for module in ("lookback_search", "lookback_hashes"):
-        monkeypatch.setattr(f"deployments.pipeline.{module}.MOST_HITS", 4)
+    if crowd == "hits of a vector":
+        for module in ("lookback_search", "lookback_hashes"):
+            monkeypatch.setattr(f"deployments.pipeline.{module}.MOST_HITS", 4)
+    else:
+        monkeypatch.setattr("deployments.pipeline.lookback_hashes._MOST_PICTURES", 4)
     monkeypatch.setattr("deployments.pipeline.lookback_work._LEAST_SPAN", 2)
-    lookback, _ = await banks.add(await banks.make(), {"pdq": upright.tobytes()})
+    lookback = await banks.add_hashes(await banks.make(), HashEntry(upright.tobytes(), None))
     found = await done(processor, lookback)
     assert await verdicts(processor.engine, *copies) == ["block"] * 9 and found.verdicts_changed == 9
+
+
+class NoIndex:
+    """Vectors that do not answer."""
+
+    async def add(self, rows: object, replace: object) -> dict[str, int]:
+        raise Unavailable("the writer is switched off")
+
+    async def search(self, queries: object, versions: object) -> list[list[Hit]]:
+        raise Unavailable("the readers are switched off")
+
+
+async def test_what_searches_nothing_needs_no_vectors(processor: Processor, put: Upload, banks: Banks) -> None:
+    original = await put(jpeg(photo("coins.png")))
+    await run_queue(processor)
+    bank = await banks.make()
+    await done(processor, await banks.add(bank, original))
+    down = replace(processor, index=NoIndex())
+    await done(down, await banks.quarantine(bank))
+    assert await verdicts(processor.engine, original) == ["allow"]
+    await done(down, await lookbacks.start(processor.engine, bank_id=None, actor="test", reason="all"))
+    searching = await lookbacks.start(processor.engine, bank_id=bank, actor="test", reason="it is in quarantine")
+    await done(down, searching)
