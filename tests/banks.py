@@ -1,6 +1,7 @@
 """Banks and members as rows, for tests of what reads them; the caller holds ``change_banks``."""
 
 from collections.abc import Sequence
+from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import text
@@ -37,10 +38,10 @@ async def member(connection: AsyncConnection, bank: int, **columns: object) -> i
 
 
 async def bank_of(
-    engine: AsyncEngine, hashes: Sequence[bytes] = (), *, pdq_distance: int = 31
+    engine: AsyncEngine, hashes: Sequence[bytes] = (), kind: str = "unacceptable", **columns: Any
 ) -> tuple[int, list[int]]:
-    """A bank with PDQ members, in a transaction of its own: the ids of the bank and of its members."""
+    """A bank of PDQ hashes, in a transaction of its own: the ids of the bank and of its members."""
     async with engine.begin() as connection:
         await change_banks(connection, hashes=True)
-        made = await bank(connection, pdq_distance=pdq_distance)
+        made = await bank(connection, kind, **columns)
         return made, [await member(connection, made, pdq=one) for one in hashes]

@@ -26,6 +26,9 @@ from deployments.ingress import (
 )
 from deployments.ingress.body import FORM_BYTES, BodyLimit
 from deployments.ingress.context import Context
+from deployments.ingress.hma import curation as hma_curation
+from deployments.ingress.hma import hashing as hma_hashing
+from deployments.ingress.hma import matching as hma_matching
 
 BASE_PATH = "/api/v1"
 _TAGS = [
@@ -36,6 +39,7 @@ _TAGS = [
     {"name": "policies", "description": "Rules that decide; versions, trials on past images, decisions made again."},
     {"name": "banks", "description": "Pictures and hashes that must not be spread, or are explicitly allowed."},
     {"name": "review", "description": "The queue of images that a person should look at."},
+    {"name": "hma", "description": "Hashing and lookups in the shape of Hasher-Matcher-Actioner."},
     {"name": "search", "description": "Search without storing."},
     {"name": "models", "description": "What can process an image."},
     {"name": "lookbacks", "description": "Past images after a change of banks or policies."},
@@ -91,6 +95,9 @@ def create_app(context: Context) -> FastAPI:
         banks,
         bank_members,
         bank_lists,
+        hma_hashing,
+        hma_matching,
+        hma_curation,
     ):
         app.include_router(module.router, prefix=BASE_PATH)
     app.include_router(health.router)

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from configs.models import ModelRegistry
 from configs.settings import Settings
+from deployments.pipeline.bank_hashes import BankHashes
 from deployments.pipeline.search import Found
 from storage.objects import ObjectStore
 from storage.queues import UploadSignal
@@ -43,6 +44,16 @@ class Platform(Protocol):
             Unavailable: Ray takes no jobs now.
         """
 
+    async def near_members(self, pdq: bytes, newest: int) -> dict[int, int]:
+        """Stored images that are members of banks and whose PDQ hash is near one: image id -> bits.
+
+        Args:
+            pdq: 32 bytes.
+            newest: see ``storage.image_members.newest``.
+        Raises:
+            Unavailable: no reader answers.
+        """
+
     async def index_info(self) -> dict[str, Any]:
         """For each vector table: rows, version, age_s (seconds since it was looked at), exists.
 
@@ -68,6 +79,7 @@ class Context:
     registry: ModelRegistry
     signal: UploadSignal
     platform: Platform
+    hashes: BankHashes
 
 
 # Coroutines, though they await nothing: FastAPI would send plain functions to its thread pool.
@@ -96,6 +108,10 @@ async def _signal(context: Annotated[Context, Depends(_context)]) -> UploadSigna
     return context.signal
 
 
+async def _hashes(context: Annotated[Context, Depends(_context)]) -> BankHashes:
+    return context.hashes
+
+
 async def _platform(context: Annotated[Context, Depends(_context)]) -> Platform:
     return context.platform
 
@@ -106,3 +122,4 @@ UsesSettings = Annotated[Settings, Depends(_settings)]
 UsesRegistry = Annotated[ModelRegistry, Depends(_registry)]
 UsesSignal = Annotated[UploadSignal, Depends(_signal)]
 UsesPlatform = Annotated[Platform, Depends(_platform)]
+UsesHashes = Annotated[BankHashes, Depends(_hashes)]

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import numpy as np
 from ray import serve
 from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
@@ -11,7 +12,10 @@ from ray.serve.handle import DeploymentHandle
 from configs.settings import Settings
 from deployments.job_submission import submit
 from deployments.pipeline.search import Found
+from deployments.similarity.reader import Hit, Query
+from storage.bank_rules import MOST_PDQ_DISTANCE
 from storage.errors import SafeGuardError, Unavailable
+from storage.vectors import PDQ_SPACE
 
 _NETWORKS = ("Pipeline", "Embedder", "Detector")
 
@@ -77,6 +81,13 @@ class RemotePlatform:
         if self._settings.ray_dashboard is None:
             raise Unavailable("no Ray dashboard is set (SAFEGUARD_RAY_DASHBOARD), so no bulk job can be started")
         await submit(self._settings.ray_dashboard, job_id)
+
+    async def near_members(self, pdq: bytes, newest: int) -> dict[int, int]:
+        """See ``Platform.near_members``."""
+        least = 1.0 - 2.0 * MOST_PDQ_DISTANCE / 256
+        query = Query({PDQ_SPACE.name: np.frombuffer(pdq, np.uint8)[None]}, {PDQ_SPACE.name: least}, members=newest)
+        found: list[list[Hit]] = await call(self._reader.search, self._timeout_s, [query], None)
+        return {hit.image_id: round((1.0 - hit.score) * 128) for hit in found[0] if hit.member}
 
     async def index_info(self) -> dict[str, Any]:
         """See ``Platform.index_info``."""

@@ -9,6 +9,7 @@ from deployments.ingress.app import create_app
 from deployments.ingress.context import Context
 from deployments.ingress.remote import RemotePlatform
 from deployments.logs import log_to_replica
+from deployments.pipeline.bank_hashes import BankHashes
 from storage.database import create_engine
 from storage.objects import ObjectStore
 from storage.queues import UploadSignal
@@ -34,13 +35,15 @@ class Ingress:
     ) -> None:
         log_to_replica()
         settings = load_settings()
+        engine = create_engine(settings)
         self._context = Context(
-            engine=create_engine(settings),
+            engine=engine,
             objects=ObjectStore(settings),
             settings=settings,
             registry=load_models(settings.models_file),
             signal=UploadSignal(settings),
             platform=RemotePlatform(settings, pipeline, reader, writer, call_timeout_s),
+            hashes=BankHashes(engine),
         )
         await self._context.signal.start()
 

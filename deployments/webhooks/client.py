@@ -45,7 +45,7 @@ class Answer:
     retry_after_s: float = 0.0
 
 
-class _Connector(httpcore.AsyncNetworkBackend):
+class GuardedBackend(httpcore.AsyncNetworkBackend):
     """Connects to the very addresses that the guard has checked; TLS still verifies the name."""
 
     def __init__(self, guard: Guard, *, plain: bool) -> None:
@@ -99,7 +99,7 @@ class WebhookClient:
         """Each webhook has connections of its own: one pool for all would look at all of them for each request."""
         key = webhook_id, scheme
         if key not in self._pools:
-            connector = _Connector(self._guard, plain=scheme == "http")
+            connector = GuardedBackend(self._guard, plain=scheme == "http")
             self._pools[key] = httpcore.AsyncConnectionPool(
                 ssl_context=self._tls, max_connections=None, keepalive_expiry=_KEPT_S, network_backend=connector
             )

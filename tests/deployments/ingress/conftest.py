@@ -18,9 +18,11 @@ from configs.models import load_models
 from configs.settings import Settings
 from deployments.ingress.app import create_app
 from deployments.ingress.context import Context
+from deployments.pipeline.bank_hashes import BankHashes
 from deployments.pipeline.search import Found
 from deployments.vision.decoding import decode
 from deployments.vision.pdq import pdq_hashes
+from storage import image_members
 from storage.errors import NotFound, Unavailable, UnsupportedImage
 from storage.keys import create_key
 from storage.objects import ObjectStore
@@ -74,6 +76,16 @@ class PdqPlatform:
                 found.append(Found(row.id, row.name, row.s3_path, kind, "pdq", score, 1 - 60 / 256, evidence))
         return sorted(found, key=lambda one: (-one.score, one.image_id))[:k]
 
+    async def near_members(self, pdq: bytes, newest: int) -> dict[int, int]:
+        self._up()
+        found = {}
+        for _, image_id in await image_members.since(self._engine, 0):
+            async with self._engine.connect() as connection:
+                path = await connection.scalar(text("SELECT s3_path FROM image WHERE id = :id"), {"id": image_id})
+            pixels = decode(await self._objects.get(path), max_pixels=10**8, long_side=512).pixels
+            found[image_id] = int(np.unpackbits(np.frombuffer(pdq, np.uint8) ^ pdq_hashes(pixels)[0][0]).sum())
+        return {image_id: bits for image_id, bits in found.items() if bits <= 64}
+
     async def remove(self, image_ids: list[int]) -> None:
         self._up()
         self.removed += image_ids
@@ -113,7 +125,7 @@ async def make_app(
         await signal.start()
         parts = {
             "engine": engine, "objects": objects, "settings": options, "signal": signal, "platform": platform,
-            "registry": load_models(options.models_file), **(collaborators or {}),
+            "registry": load_models(options.models_file), "hashes": BankHashes(engine), **(collaborators or {}),
         }  # fmt: skip
         return create_app(Context(**parts))
 

@@ -64,6 +64,19 @@ ROUTES = [
     ("POST", "/policies/test", "moderate"),
     ("POST", "/policies/1000000000/rollback", "admin"),
     ("GET", "/decisions/1000000000/replay", "moderate"),
+    ("GET", "/hma/h/hash?url=https://192.0.2.1/", "image:read"),
+    ("POST", "/hma/h/hash", "image:read"),
+    ("GET", "/hma/m/lookup", "image:read"),
+    ("POST", "/hma/m/lookup", "image:read"),
+    ("GET", "/hma/m/raw_lookup", "image:read"),
+    ("POST", "/hma/m/compare", "image:read"),
+    ("GET", "/hma/m/index/status", "image:read"),
+    ("GET", "/hma/status", "image:read"),
+    ("GET", "/hma/c/banks", "moderate"),
+    ("GET", "/hma/c/bank/none", "moderate"),
+    ("GET", "/hma/c/bank/none/content/1", "moderate"),
+    ("GET", "/hma/c/signal_type", "moderate"),
+    ("GET", "/hma/c/content_type", "moderate"),
     ("GET", "/audit", "admin"),
     ("GET", "/audit/head", "admin"),
     ("GET", "/banks", "moderate"),
@@ -99,6 +112,7 @@ def test_the_list_is_complete(app: FastAPI) -> None:
         name = re.sub(r"decisions/\d+", "decisions/{decision_id}", name)
         for thing in ("webhook", "bank", "member"):
             name = re.sub(rf"{thing}s/\d+", f"{thing}s/{{{thing}_id}}", name)
+        name = name.replace("bank/none", "bank/{bank_name}").replace("content/1", "content/{content_id}")
         listed.add((method, "/api/v1" + re.sub(r"/\d+", "/{image_id}", name).replace("nobody", "{model_name}")))
     assert listed == documented
 
