@@ -17,6 +17,7 @@ from deployments.similarity.members import Members
 from deployments.similarity.reader import Query, VectorReader
 from deployments.similarity.writer import VectorWriter
 from storage.bank_changes import change_banks
+from storage.database import create_engine
 from storage.index_measurements import measured
 from storage.objects import ObjectStore
 from storage.vector_index import KIND, index_state
@@ -98,10 +99,18 @@ async def test_it_answers_as_exact_search_does(large: Large) -> None:
     assert await reader.search([large.query(several[:0])]) == [[]]
 
 
-async def test_members_of_banks_are_searched_by_themselves(
-    large: Large, engine: AsyncEngine, objects: ObjectStore
-) -> None:
+@pytest_asyncio.fixture
+async def own(alone: Settings) -> AsyncIterator[tuple[AsyncEngine, ObjectStore]]:
+    """A database without the banks of other tests."""
+    engine, objects = create_engine(alone, pool_size=2), ObjectStore(alone)
+    yield engine, objects
+    objects.close()
+    await engine.dispose()
+
+
+async def test_members_of_banks_are_searched_by_themselves(large: Large, own: tuple[AsyncEngine, ObjectStore]) -> None:
     """Their vectors are read from the table, which is not held in memory."""
+    engine, objects = own
     (uploaded,) = await stored(engine, objects, "members")
     mine = uploaded + 10**6  # the table has vectors of the first thousands
     versions = await large.writer.add({large.space.name: rows_of(large.vectors[[40, 41]], mine)})
@@ -115,9 +124,6 @@ async def test_members_of_banks_are_searched_by_themselves(
     assert [(hit.image_id, hit.member) for hit in hits] == [(50, False), (mine, True)]
     assert abs(hits[1].score - float(large.vectors[50] @ large.vectors[40])) < 2e-3
     await large.writer.remove([mine, mine + 1])
-    async with engine.begin() as connection:
-        await change_banks(connection, hashes=False)
-        await connection.execute(text("DELETE FROM bank WHERE id = :id"), {"id": made})
 
 
 async def test_what_was_just_written_or_deleted_is_seen(large: Large) -> None:
