@@ -97,7 +97,7 @@ async def wanting(engine: AsyncEngine, url: str, count: int) -> AsyncIterator[No
     yield
     for one in made:
         assert one.id is not None
-        await webhooks.remove(engine, one.id)
+        await webhooks.remove(engine, one.id, actor="benchmark")
 
 
 async def per_second(engine: AsyncEngine, settings: Settings, events: int, count: int) -> float:

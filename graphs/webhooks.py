@@ -45,19 +45,19 @@ async def show(home: Path | None, webhook_id: int) -> tuple[Webhook, Backlog]:
 async def remove(home: Path | None, webhook_id: int) -> None:
     """See ``storage.webhooks.remove``."""
     async with opened(home) as (_, engine):
-        await webhooks.remove(engine, webhook_id)
+        await webhooks.remove(engine, webhook_id, actor=ACTOR)
 
 
 async def switch(home: Path | None, webhook_id: int, *, enabled: bool) -> None:
     """Enables or disables; see ``storage.webhooks.change``."""
     async with opened(home) as (_, engine):
-        await webhooks.change(engine, webhook_id, enabled=enabled, actor=f"the {ACTOR}")
+        await webhooks.change(engine, webhook_id, enabled=enabled, actor=ACTOR)
 
 
 async def rotate(home: Path | None, webhook_id: int) -> Webhook:
     """See ``storage.webhooks.rotate``; the old secret signs too for as long as the settings say."""
     async with opened(home) as (settings, engine):
-        return await webhooks.rotate(engine, webhook_id, keep_s=settings.webhook_rotation_s)
+        return await webhooks.rotate(engine, webhook_id, keep_s=settings.webhook_rotation_s, actor=ACTOR)
 
 
 async def test(home: Path | None, webhook_id: int, *, wait_s: float = 15.0) -> DeliveryRecord:

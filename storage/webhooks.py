@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 from sqlalchemy import delete, func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlmodel import col
 
+from storage.audit import record
 from storage.database import reading
 from storage.errors import Conflict, InvalidInput, NotFound
 from storage.event_tables import Webhook
@@ -45,6 +47,12 @@ def _known(types: Sequence[str]) -> list[str]:
     return sorted(set(types))
 
 
+def _origin(url: str) -> str:
+    """For the audit, which keeps everything for ever: path and query may hold what only the receiver should know."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
 def _missing(webhook_id: int) -> NotFound:
     return NotFound(f"there is no webhook {webhook_id}")
 
@@ -69,7 +77,11 @@ async def create(
         if ((await connection.scalar(select(func.count()).select_from(Webhook))) or 0) >= MOST:
             raise Conflict(f"there are {MOST} webhooks already; delete one first")
         statement = insert(Webhook).values(secret=_new_secret(), **values).returning(*columns_of(Webhook))
-        return Webhook(**(await connection.execute(statement)).one()._mapping)
+        made = Webhook(**(await connection.execute(statement)).one()._mapping)
+        await record(
+            connection, created_by, "webhook.create", f"webhook/{made.id}", {"to": _origin(url), "types": made.types}
+        )
+    return made
 
 
 async def listing(engine: AsyncEngine) -> list[Webhook]:
@@ -116,6 +128,17 @@ async def _update(connection: AsyncConnection, webhook_id: int, values: dict[str
     return Webhook(**row._mapping)
 
 
+_DUE_NOW = text("""
+WITH later AS (
+    SELECT event_id FROM delivery
+    WHERE webhook_id = :id AND state = 'waiting' AND lease_token IS NULL AND due_at > now()
+    FOR UPDATE SKIP LOCKED),
+     moved AS (
+    UPDATE delivery AS d SET due_at = now() FROM later WHERE d.event_id = later.event_id AND d.webhook_id = :id)
+SELECT pg_notify(:channel, '')
+""")
+
+
 async def change(
     engine: AsyncEngine,
     webhook_id: int,
@@ -147,17 +170,19 @@ async def change(
         values |= {**_HEALTHY, "disabled_reason": None} if enabled else {"disabled_reason": f"disabled by {actor}"}
     if not values:
         return await get(engine, webhook_id)
+    given = {
+        "to": url and _origin(url),
+        "types": types and sorted(set(types)),
+        "description": description,
+        "enabled": enabled,
+    }
+    detail = {name: value for name, value in given.items() if value is not None}
     async with engine.begin() as connection:
-        changed = await _update(connection, webhook_id, values)
         if url is not None or enabled:
-            await connection.execute(
-                text(
-                    "UPDATE delivery SET due_at = now()"
-                    " WHERE webhook_id = :id AND state = 'waiting' AND lease_token IS NULL AND due_at > now()"
-                ),
-                {"id": webhook_id},
-            )
-            await connection.execute(select(func.pg_notify(EVENT_CHANNEL, "")))
+            # Before the row of the webhook, and waiting for nobody: who records a delivery takes it last.
+            await connection.execute(_DUE_NOW, {"id": webhook_id, "channel": EVENT_CHANNEL})
+        changed = await _update(connection, webhook_id, values)
+        await record(connection, actor, "webhook.change", f"webhook/{webhook_id}", detail)
     return changed
 
 
@@ -167,7 +192,7 @@ DELETE FROM delivery WHERE (event_id, webhook_id) IN (
 """)
 
 
-async def remove(engine: AsyncEngine, webhook_id: int) -> None:
+async def remove(engine: AsyncEngine, webhook_id: int, *, actor: str) -> None:
     """Deletes a webhook with its deliveries, also those that wait. Broken off, it is disabled, and the repeat goes on.
 
     Deliveries go first, a part at a time: no transaction is long, and whoever records a delivery, which takes its row
@@ -183,10 +208,15 @@ async def remove(engine: AsyncEngine, webhook_id: int) -> None:
         async with engine.begin() as connection:
             taken = (await connection.execute(_TAKE, {"id": webhook_id, "limit": _REMOVED_AT_ONCE})).rowcount
     async with engine.begin() as connection:
-        await connection.execute(delete(Webhook).where(col(Webhook.id) == webhook_id))
+        gone = await connection.execute(
+            delete(Webhook).where(col(Webhook.id) == webhook_id).returning(col(Webhook.url))
+        )  # fmt: skip
+        url = gone.scalar_one_or_none()
+        if url is not None:
+            await record(connection, actor, "webhook.remove", f"webhook/{webhook_id}", {"to": _origin(url)})
 
 
-async def rotate(engine: AsyncEngine, webhook_id: int, *, keep_s: float) -> Webhook:
+async def rotate(engine: AsyncEngine, webhook_id: int, *, keep_s: float, actor: str) -> Webhook:
     """Gives a webhook another secret; the old one signs too for ``keep_s`` seconds.
 
     Returns:
@@ -200,7 +230,9 @@ async def rotate(engine: AsyncEngine, webhook_id: int, *, keep_s: float) -> Webh
         "old_secret_until": func.now() + timedelta(seconds=keep_s) if keep_s else None,
     }
     async with engine.begin() as connection:
-        return await _update(connection, webhook_id, values)
+        rotated = await _update(connection, webhook_id, values)
+        await record(connection, actor, "webhook.rotate", f"webhook/{webhook_id}", {"old_signs_for_s": keep_s})
+    return rotated
 
 
 _TEST = text("""

@@ -145,9 +145,9 @@ async def change_webhook(
     status_code=HTTP_204_NO_CONTENT,
     responses={204: {"description": "It and what waited for it are deleted"}, **problems(404)},
 )
-async def delete_webhook(webhook_id: WebhookId, _: _Admin, engine: UsesEngine) -> None:
+async def delete_webhook(webhook_id: WebhookId, caller: _Admin, engine: UsesEngine) -> None:
     """Also deletes what was to be sent to it."""
-    await webhooks.remove(engine, webhook_id)
+    await webhooks.remove(engine, webhook_id, actor=caller.name)
 
 
 @router.post(
@@ -157,10 +157,10 @@ async def delete_webhook(webhook_id: WebhookId, _: _Admin, engine: UsesEngine) -
     responses={200: shown(_SECRET, "The webhook with its new secret, which is never shown again"), **problems(404)},
 )
 async def rotate_webhook(
-    webhook_id: WebhookId, _: _Admin, engine: UsesEngine, settings: UsesSettings
+    webhook_id: WebhookId, caller: _Admin, engine: UsesEngine, settings: UsesSettings
 ) -> WebhookWithSecret:
     """For a while messages carry signatures with both secrets, so the receiver can change over at its leisure."""
-    rotated = await webhooks.rotate(engine, webhook_id, keep_s=settings.webhook_rotation_s)
+    rotated = await webhooks.rotate(engine, webhook_id, keep_s=settings.webhook_rotation_s, actor=caller.name)
     backlog = (await webhooks.backlogs(engine, [webhook_id]))[webhook_id]
     return WebhookWithSecret.of(rotated, backlog, secret=rotated.secret)
 

@@ -149,7 +149,7 @@ async def test_old_events_go_but_none_that_waits(engine: AsyncEngine, webhook: i
 async def test_a_deleted_webhook_takes_its_deliveries_along(engine: AsyncEngine, webhook: int) -> None:
     await happen(engine, 1)
     (held,) = await claim(engine)
-    await webhooks.remove(engine, webhook)
+    await webhooks.remove(engine, webhook, actor="test")
     assert not await deliveries.finish(engine, [(held, 200)])
     assert await deliveries.fail(engine, held, "no", **BAD) is None
 

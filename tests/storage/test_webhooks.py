@@ -76,10 +76,10 @@ async def test_another_address_is_tried_at_once(engine: AsyncEngine) -> None:
 
 async def test_rotation(engine: AsyncEngine) -> None:
     made = await make(engine)
-    rotated = await webhooks.rotate(engine, made.id or 0, keep_s=60)
+    rotated = await webhooks.rotate(engine, made.id or 0, keep_s=60, actor="me")
     assert rotated.secret != made.secret and rotated.old_secret == made.secret
     assert rotated.old_secret_until and rotated.old_secret_until > datetime.now(UTC)
-    at_once = await webhooks.rotate(engine, made.id or 0, keep_s=0)
+    at_once = await webhooks.rotate(engine, made.id or 0, keep_s=0, actor="me")
     assert (at_once.old_secret, at_once.old_secret_until) == (None, None)
 
 
@@ -110,8 +110,8 @@ async def test_none_of_that_id(engine: AsyncEngine) -> None:
     for call in (
         webhooks.get(engine, nobody),
         webhooks.change(engine, nobody, enabled=True, actor="me"),
-        webhooks.remove(engine, nobody),
-        webhooks.rotate(engine, nobody, keep_s=1),
+        webhooks.remove(engine, nobody, actor="me"),
+        webhooks.rotate(engine, nobody, keep_s=1, actor="me"),
         webhooks.test(engine, nobody),
     ):
         with pytest.raises(NotFound, match="no webhook 1000000000000"):
@@ -130,7 +130,24 @@ async def test_removing_while_deliveries_are_recorded(engine: AsyncEngine) -> No
         async with asyncio.timeout(8):
             await asyncio.gather(
                 *(deliveries.fail(engine, one, "no", **bad) for one in found[:20]),  # type: ignore[arg-type]
-                webhooks.remove(engine, held),
+                webhooks.remove(engine, held, actor="me"),
                 deliveries.finish(engine, [(one, 200) for one in found[20:]]),
             )
         assert await webhooks.listing(engine) == []
+
+
+async def test_what_is_done_is_in_the_audit_without_secrets(engine: AsyncEngine) -> None:
+    made = await make(engine, "image.failed")
+    number = made.id or 0
+    await webhooks.change(engine, number, types=[], enabled=False, url="https://y.example:8/token?a=b", actor="me")
+    await webhooks.rotate(engine, number, keep_s=60, actor="me")
+    await webhooks.remove(engine, number, actor="me")
+    statement = "SELECT actor, action, detail FROM audit WHERE subject = :subject ORDER BY sequence"
+    async with engine.connect() as connection:
+        rows = (await connection.execute(text(statement), {"subject": f"webhook/{number}"})).all()
+    assert [(row.actor, row.action) for row in rows] == [
+        ("test", "webhook.create"), ("me", "webhook.change"), ("me", "webhook.rotate"), ("me", "webhook.remove")
+    ]  # fmt: skip
+    assert rows[0].detail == {"to": "https://x.example", "types": ["image.failed"]}
+    assert rows[1].detail == {"to": "https://y.example:8", "types": [], "enabled": False}
+    assert "whsec_" not in str(rows) and "token" not in str(rows)

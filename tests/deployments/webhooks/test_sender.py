@@ -1,6 +1,7 @@
 """Events reach real local servers: after failures, in order per image, at least once, and nobody is held up by another."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -9,6 +10,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from configs.settings import Settings
@@ -129,7 +132,7 @@ async def test_a_redirect_is_not_followed(engine: AsyncEngine, make_sender: Make
                 await sender.close()
                 assert (dead.state, dead.last_status) == ("dead", status)
                 assert "redirects are not followed" in (dead.last_error or "")
-                await webhooks.remove(engine, held.id or 0)
+                await webhooks.remove(engine, held.id or 0, actor="test")
         assert inward.received == []
 
 
@@ -217,12 +220,12 @@ async def test_both_secrets_sign_after_a_rotation(
 ) -> None:
     async with Receiver() as receiver:
         held = await webhook(receiver)
-        rotated = await webhooks.rotate(engine, held.id or 0, keep_s=60)
+        rotated = await webhooks.rotate(engine, held.id or 0, keep_s=60, actor="test")
         await make_sender()
         await happen(engine, 1)
         await receiver.until(lambda one: len(one.taken) == 1)
         assert receiver.taken[0].is_signed_with(held.secret) and receiver.taken[0].is_signed_with(rotated.secret)
-        at_once = await webhooks.rotate(engine, held.id or 0, keep_s=0)
+        at_once = await webhooks.rotate(engine, held.id or 0, keep_s=0, actor="test")
         await happen(engine, 1)
         await receiver.until(lambda one: len(one.taken) == 2)
         assert receiver.taken[1].is_signed_with(at_once.secret)
@@ -262,6 +265,38 @@ async def test_closing_waits_for_what_is_under_way(
         assert [one.state for one in await records(engine, held)] == ["delivered"]
         with pytest.raises(RuntimeError, match="send loop"):
             sender.check()
+
+
+async def test_lost_connections_to_the_database_lose_no_event(
+    engine: AsyncEngine, make_sender: MakeSender, webhook: MakeWebhook
+) -> None:
+    """All are cut again and again while events are sent; what could not be recorded is sent anew with its old id."""
+
+    async def cut() -> None:
+        others = "pid <> pg_backend_pid() AND datname = current_database()"
+        statement = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}"
+        async with engine.begin() as connection:
+            await connection.execute(text(statement))
+
+    async def slowly(_: Received) -> tuple[int, dict[str, str]]:
+        await asyncio.sleep(0.02)
+        return 200, {}
+
+    async with Receiver(slowly) as receiver:
+        held = await webhook(receiver)
+        await happen(engine, *(n // 3 for n in range(60)))
+        sender = await make_sender(webhook_timeout_s=0.5, webhook_connect_timeout_s=0.4)
+        for count in (10, 25, 40):
+            await receiver.until(lambda one, count=count: len(one.received) >= count)  # type: ignore[misc]
+            with contextlib.suppress(DBAPIError):
+                await cut()
+        done = await settled(engine, held, 60)
+        sender.check()
+    assert {one.state for one in done} == {"delivered"}
+    for image in range(20):
+        wanted = [one.message_id for one in done if one.image_id == image]
+        seen = dict.fromkeys(one.message_id for one in receiver.taken if one.content["data"]["image_id"] == image)
+        assert list(seen) == wanted
 
 
 async def test_kill_9_in_the_middle_loses_nothing(

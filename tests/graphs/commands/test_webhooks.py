@@ -45,7 +45,7 @@ def test_a_webhooks_life(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rotated = run(folder, "rotate", number)
     assert "signs too until" in rotated and secret not in rotated and "whsec_" in rotated
     assert "disabled" in run(folder, "disable", number)
-    assert "disabled by the command line" in run(folder, "show", number)
+    assert "disabled by command line" in run(folder, "show", number)
     run(folder, "enable", number)
     from graphs import webhooks
 
