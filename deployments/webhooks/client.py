@@ -82,7 +82,7 @@ class WebhookClient:
     Args:
         settings: limits of time, and where webhooks may lead.
         resolve: gives the addresses of a name; None asks the system.
-        tls: what certificates are trusted; None: those that the system or certifi trusts.
+        tls: what certificates are trusted; None: those that the system and certifi trust.
     """
 
     def __init__(
@@ -92,7 +92,9 @@ class WebhookClient:
         self._connect_s = settings.webhook_connect_timeout_s
         self._threads = ThreadPoolExecutor(_RESOLVERS, thread_name_prefix="resolve")
         self._guard = Guard(settings, resolve or system_resolver(self._threads))
-        self._tls = tls or ssl.create_default_context(cafile=certifi.where())
+        self._tls = tls or ssl.create_default_context()  # also what SSL_CERT_FILE names: a company's own authority
+        if tls is None:
+            self._tls.load_verify_locations(certifi.where())
         self._pools: OrderedDict[tuple[int, str], httpcore.AsyncConnectionPool] = OrderedDict()
 
     async def _pool(self, webhook_id: int, scheme: str) -> httpcore.AsyncConnectionPool:
