@@ -1,12 +1,15 @@
 """Exact search in memory over the rows of one vector table. Knows nothing of Ray or S3."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from storage.vectors import VectorRows, VectorSpace
+
+Ids = NDArray[np.int64]
+Row = tuple[int, int, int, tuple[float, float, float, float], float]
+"""Image id, query row, stored region, stored box, score."""
 
 
 class ExactIndex:
@@ -24,6 +27,7 @@ class ExactIndex:
         self._image_ids: NDArray[np.int64] = np.empty(0, np.int64)
         self._regions: NDArray[np.int16] = np.empty(0, np.int16)
         self._boxes: NDArray[np.float32] = np.empty((0, 4), np.float32)
+        self._marked: tuple[Ids, NDArray[np.bool_]] = (np.empty(0, np.int64), np.empty(0, np.bool_))
 
     def __len__(self) -> int:
         return self._size
@@ -48,16 +52,6 @@ class ExactIndex:
         self._image_ids[place], self._regions[place], self._boxes[place] = rows.image_ids, rows.regions, rows.boxes
         self._size = needed
 
-    def rows_of(self, image_ids: Sequence[int]) -> VectorRows:
-        """All rows of some images."""
-        size = self._size
-        places = np.flatnonzero(np.isin(self._image_ids[:size], np.asarray(image_ids, np.int64)))
-        vectors = self._vectors[places]
-        return VectorRows(
-            self._image_ids[places], self._regions[places], self._boxes[places],
-            vectors.view(np.uint8) if self._space.binary else vectors,
-        )  # fmt: skip
-
     def _scores(self, query: NDArray[Any], rows: Any) -> NDArray[np.float32]:
         held = self._vectors[rows]
         if not self._space.binary:
@@ -75,7 +69,7 @@ class ExactIndex:
         min_score: float,
         exclude: int | None = None,
         within: tuple[int, int] | None = None,
-    ) -> list[tuple[int, int, int, tuple[float, float, float, float], float]]:
+    ) -> list[Row]:
         """The best rows for each of several vectors of one picture.
 
         Args:
@@ -85,11 +79,28 @@ class ExactIndex:
             exclude: an image whose rows are left out (the query itself).
             within: only images with ids above the first, up to and with the second.
         Returns:
-            (image id, query row, stored region, stored box, score), best first.
+            Rows, best first.
+        """
+        return self.search_also(queries, None, k=k, min_score=min_score, exclude=exclude, within=within)[0]
+
+    def search_also(
+        self,
+        queries: NDArray[Any],
+        images: Ids | None,
+        *,
+        k: int,
+        min_score: float,
+        exclude: int | None = None,
+        within: tuple[int, int] | None = None,
+    ) -> tuple[list[Row], list[Row]]:
+        """As ``search``, and the best rows of some images besides, which costs next to nothing more.
+
+        Args:
+            images: their ids; the same array again while they are the same.
         """
         size = self._size  # read once: rows may be added meanwhile, behind these
         if not size or not len(queries):
-            return []
+            return [], []
         rows: Any = slice(0, size)
         if within is not None:
             ids = self._image_ids[:size]
@@ -98,12 +109,30 @@ class ExactIndex:
         if exclude is not None:
             scores[:, self._image_ids[rows] == exclude] = -np.inf
         places = np.arange(size)[rows]
-        found = []
+        theirs = None if images is None else self._marks(images, size)[rows]
+        found: tuple[list[Row], list[Row]] = ([], [])
         for row, line in enumerate(scores):
             above = np.flatnonzero(line >= min_score)
-            if len(above) > k:
-                above = above[np.argpartition(line[above], len(above) - k)[-k:]]
-            for hit, score in zip(places[above], line[above], strict=True):
-                x0, y0, x1, y1 = (float(value) for value in self._boxes[hit])
-                found.append((int(self._image_ids[hit]), row, int(self._regions[hit]), (x0, y0, x1, y1), float(score)))
-        return sorted(found, key=lambda hit: -hit[4])
+            chosen = [above] if theirs is None else [above, above[theirs[above]]]
+            for some, into in zip(chosen, found, strict=False):
+                best = some if len(some) <= k else some[np.argpartition(line[some], len(some) - k)[-k:]]
+                into += [
+                    self._row(int(hit), row, float(score)) for hit, score in zip(places[best], line[best], strict=True)
+                ]
+        for one in found:
+            one.sort(key=lambda hit: -hit[4])
+        return found
+
+    def _row(self, place: int, query_row: int, score: float) -> Row:
+        x0, y0, x1, y1 = (float(value) for value in self._boxes[place])
+        return int(self._image_ids[place]), query_row, int(self._regions[place]), (x0, y0, x1, y1), score
+
+    def _marks(self, images: Ids, size: int) -> NDArray[np.bool_]:
+        """Which rows are of some images; kept until other images are asked for."""
+        held, marks = self._marked
+        if held is not images:
+            marks = np.empty(0, np.bool_)
+        if len(marks) < size:
+            marks = np.concatenate([marks, np.isin(self._image_ids[len(marks) : size], images)])
+            self._marked = (images, marks)
+        return marks[:size]

@@ -1,22 +1,21 @@
 """A reader of the vector tables: follows the writer's versions and answers searches. Knows nothing of Ray."""
 
 import asyncio
-import functools
 import logging
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from configs.settings import Settings
-from deployments.similarity.index import ExactIndex
+from deployments.similarity.index import ExactIndex, Ids
 from deployments.similarity.members import Members
 from storage.errors import ConfigurationError, Unavailable
 from storage.vector_index import KIND, IndexState, SearchEffort, index_state, nearest
-from storage.vectors import TRUSTED_S, VectorRows, VectorSpace, VectorTable, connect
+from storage.vectors import TRUSTED_S, VectorSpace, VectorTable, connect
 
 _log = logging.getLogger(__name__)
 _BROKEN = (OSError, RuntimeError, ValueError)
@@ -181,42 +180,34 @@ class VectorReader:
         """
         asked = {name for query in queries for name in query.vectors}
         await self._refresh(asked | (versions or {}).keys(), versions or {})
+        members = await self._followed_members(queries)
         held = {name: self._followed[name] for name in asked}
         indexes = {name: followed.index for name, followed in held.items() if followed.approximate is None}
-        found = await asyncio.to_thread(lambda: [_in_memory(indexes, query) for query in queries])
+        found = await asyncio.to_thread(lambda: [_in_memory(indexes, query, members) for query in queries])
         for hits, query in zip(found, queries, strict=True):
             for name in query.vectors.keys() - indexes.keys():
                 hits += await self._on_disk(held[name], query)
-        for hits, more in zip(found, await self._among_members(held, queries), strict=True):
-            hits += more
+                if query.members and members is not None:
+                    hits += await self._among_members(held[name], query)
         return found
 
-    async def _among_members(self, held: dict[str, _Followed], queries: list[Query]) -> list[list[Hit]]:
+    async def _followed_members(self, queries: list[Query]) -> Ids | None:
         wanted = max((query.members or 0 for query in queries), default=0)
         if not wanted:
-            return [[] for _ in queries]
+            return None
         if self._members is None:
             raise ConfigurationError("this reader does not follow the members of banks")
-        await self._members.follow(wanted)
-        if not len(self._members):
-            return [[] for _ in queries]
-        indexes = {
-            name: await self._members.index(one.space, one.version, functools.partial(self._rows_of, one))
-            for name, one in held.items()
-        }
+        ids = await self._members.follow(wanted)
+        return ids if len(ids) else None
 
-        def search() -> list[list[Hit]]:
-            return [_in_memory(indexes, query, member=True) if query.members else [] for query in queries]
-
-        return await asyncio.to_thread(search)
-
-    async def _rows_of(self, held: _Followed, image_ids: list[int]) -> VectorRows:
-        if held.approximate is None or held.table is None:
-            return held.index.rows_of(image_ids)
+    async def _among_members(self, held: _Followed, query: Query) -> list[Hit]:
+        assert held.table is not None and self._members is not None
         try:
-            return await held.table.read_of(image_ids)
+            index = await self._members.index(held.space, held.version, held.table.read_of)
         except _BROKEN as error:
             raise Unavailable("the vector tables do not answer") from error
+        (hits,) = await asyncio.to_thread(lambda: [_in_memory({held.space.name: index}, query, None)])
+        return [replace(hit, member=True) for hit in hits]
 
     async def _on_disk(self, held: _Followed, query: Query) -> list[Hit]:
         assert held.table is not None
@@ -247,13 +238,13 @@ class VectorReader:
         }
 
 
-def _in_memory(indexes: dict[str, ExactIndex], query: Query, *, member: bool = False) -> list[Hit]:
+def _in_memory(indexes: dict[str, ExactIndex], query: Query, members: Ids | None) -> list[Hit]:
     hits = []
     for name, vectors in query.vectors.items():
         if name in indexes:
-            found = indexes[name].search(
-                np.asarray(vectors), k=query.k, min_score=query.min_scores[name], exclude=query.exclude,
-                within=query.within,
+            nearest, theirs = indexes[name].search_also(
+                np.asarray(vectors), members if query.members else None, k=query.k, min_score=query.min_scores[name],
+                exclude=query.exclude, within=query.within,
             )  # fmt: skip
-            hits += [Hit(name, *row, member) for row in found]
+            hits += [Hit(name, *row) for row in nearest] + [Hit(name, *row, member=True) for row in theirs]
     return hits
