@@ -60,6 +60,11 @@ class Settings(BaseSettings):
     exact_search_rows: int = Field(
         100_000, ge=1, description="vector tables up to so many rows are held in memory and searched exactly"
     )
+    member_images_held: int = Field(
+        10_000,
+        ge=0,
+        description="up to so many images of banks are searched exactly where tables are too large for that",
+    )
     index_ef: int = Field(300, ge=10, le=10_000, description="candidates that a search of the index keeps")
     index_refine: int = Field(5, ge=1, le=100, description="times k candidates that are scored with full vectors")
     index_probes: int = Field(4, ge=1, le=1000, description="partitions of the index that are searched")

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 import time
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.settings import Settings
-from deployments.similarity.index import ExactIndex, Ids
+from deployments.similarity.index import ExactIndex, Ids, Row
 from deployments.similarity.members import Members
 from storage.errors import ConfigurationError, Unavailable
 from storage.vector_index import KIND, IndexState, SearchEffort, index_state, nearest
@@ -185,10 +186,9 @@ class VectorReader:
         indexes = {name: followed.index for name, followed in held.items() if followed.approximate is None}
         found = await asyncio.to_thread(lambda: [_in_memory(indexes, query, members) for query in queries])
         for hits, query in zip(found, queries, strict=True):
+            theirs = members if query.members else None
             for name in query.vectors.keys() - indexes.keys():
-                hits += await self._on_disk(held[name], query)
-                if query.members and members is not None:
-                    hits += await self._among_members(held[name], query)
+                hits += await self._on_disk(held[name], query, theirs)
         return found
 
     async def _followed_members(self, queries: list[Query]) -> Ids | None:
@@ -209,18 +209,30 @@ class VectorReader:
         (hits,) = await asyncio.to_thread(lambda: [_in_memory({held.space.name: index}, query, None)])
         return [replace(hit, member=True) for hit in hits]
 
-    async def _on_disk(self, held: _Followed, query: Query) -> list[Hit]:
+    async def _on_disk(self, held: _Followed, query: Query, members: Ids | None) -> list[Hit]:
+        few = members is not None and len(members) <= self._settings.member_images_held
+        if members is None or few:
+            nearest = [Hit(held.space.name, *row) for row in await self._nearest(held, query, query.k)]
+            return nearest + (await self._among_members(held, query) if few else [])
+        # Too many to be compared one by one: those among more of the nearest, which costs the index no longer walk.
+        deep = self._settings.index_ef // self._settings.index_refine
+        rows = await self._nearest(held, query, max(query.k, deep))
+        theirs = set(members.tolist())
+        return [Hit(held.space.name, *row) for row in _best(rows, query.k)] + [
+            Hit(held.space.name, *row, member=True) for row in _best([row for row in rows if row[0] in theirs], query.k)
+        ]
+
+    async def _nearest(self, held: _Followed, query: Query, k: int) -> list[Row]:
         assert held.table is not None
         settings, name = self._settings, held.space.name
         effort = SearchEffort(settings.index_ef, settings.index_refine, settings.index_probes)
         try:
-            rows = await nearest(
-                held.table, np.asarray(query.vectors[name], np.float32), k=query.k, min_score=query.min_scores[name],
+            return await nearest(
+                held.table, np.asarray(query.vectors[name], np.float32), k=k, min_score=query.min_scores[name],
                 exclude=query.exclude, within=query.within, effort=effort,
             )  # fmt: skip
         except _BROKEN as error:
             raise Unavailable("the vector tables do not answer") from error
-        return [Hit(name, *row) for row in rows]
 
     def info(self) -> dict[str, Any]:
         """Rows, version and age in seconds of each table as held here."""
@@ -236,6 +248,17 @@ class VectorReader:
             }
             for name, held in self._followed.items()
         }
+
+
+def _best(rows: list[Row], k: int) -> list[Row]:
+    """The first ``k`` rows of each query vector."""
+    seen: Counter[int] = Counter()
+    best = []
+    for row in rows:
+        seen[row[1]] += 1
+        if seen[row[1]] <= k:
+            best.append(row)
+    return best
 
 
 def _in_memory(indexes: dict[str, ExactIndex], query: Query, members: Ids | None) -> list[Hit]:

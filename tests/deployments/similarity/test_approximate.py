@@ -123,6 +123,10 @@ async def test_members_of_banks_are_searched_by_themselves(large: Large, own: tu
     (hits,) = await reader.search([large.query(large.vectors[50:51], k=1, members=newest)], versions)
     assert [(hit.image_id, hit.member) for hit in hits] == [(50, False), (mine, True)]
     assert abs(hits[1].score - float(large.vectors[50] @ large.vectors[40])) < 2e-3
+    few = large.settings.model_copy(update={"member_images_held": 0})  # from more on they are looked for in the index
+    reader = VectorReader(few, [large.space], Members(engine))
+    (found,) = await reader.search([large.query(large.vectors[40:41], k=2, members=newest)], versions)
+    assert {(hit.image_id, hit.member) for hit in found} == {(40, False), (mine, False), (mine, True)}
     await large.writer.remove([mine, mine + 1])
 
 
