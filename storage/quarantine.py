@@ -27,29 +27,35 @@ ACTOR = "quarantine"
 """Who it is on record."""
 _NEW = "decision.previous IS NULL AND (decision.cause = 'processed' OR decision.cause LIKE 'job %')"
 _MATCHED = f"""
-FROM decision CROSS JOIN LATERAL jsonb_array_elements(decision.facts -> 'matches') AS match
-     JOIN image ON image.id = decision.image_id
-     JOIN bank_member member ON member.id = CAST(match ->> 'member' AS bigint)
-WHERE {_NEW} AND decision.facts -> 'matches' <> '[]'::jsonb AND match ->> 'relation' <> 'exact'
-      AND member.quarantined_at IS NULL AND member.removed_at IS NULL
+WITH matched AS MATERIALIZED (
+    SELECT decision.image_id, decision.at, CAST(match ->> 'member' AS bigint) AS member_id
+    FROM decision CROSS JOIN LATERAL jsonb_array_elements(decision.facts -> 'matches') AS match
+    WHERE {_NEW} AND decision.facts -> 'matches' <> '[]'::jsonb AND match ->> 'relation' <> 'exact'
+          AND decision.at >= now() - make_interval(secs => :since_s))
 """
+"""The decisions first, whatever the statistics say: members are many, matches of an hour are few."""
 _SUDDEN = text(f"""
+{_MATCHED}
 SELECT member.id, member.bank_id, count(DISTINCT image.sha256) AS matched,
        extract(epoch FROM least(now() - member.added_at, make_interval(secs => :history_s))) AS age_s
-{_MATCHED} AND decision.at >= now() - make_interval(secs => :window_s)
-      AND decision.at > coalesce(member.released_at, '-infinity')
+FROM matched JOIN bank_member member ON member.id = matched.member_id JOIN bank ON bank.id = member.bank_id
+     JOIN image ON image.id = matched.image_id
+WHERE member.quarantined_at IS NULL AND member.removed_at IS NULL AND bank.removed_at IS NULL
+      AND matched.at > coalesce(member.released_at, '-infinity')
 GROUP BY member.id HAVING count(DISTINCT image.sha256) >= :floor ORDER BY member.id
 """)
 _BEFORE = text(f"""
-SELECT member.id, count(DISTINCT image.sha256) AS matched
-{_MATCHED} AND member.id = ANY(CAST(:ids AS bigint[])) AND decision.at < now() - make_interval(secs => :window_s)
-      AND decision.at >= now() - make_interval(secs => :history_s)
-GROUP BY member.id
+{_MATCHED}
+SELECT matched.member_id AS id, count(DISTINCT image.sha256) AS matched
+FROM matched JOIN image ON image.id = matched.image_id
+WHERE matched.member_id = ANY(CAST(:ids AS bigint[])) AND matched.at < now() - make_interval(secs => :window_s)
+GROUP BY matched.member_id
 """)
 _SEEN = text(f"SELECT count(*) FROM decision WHERE {_NEW} AND at >= now() - make_interval(secs => :window_s)")
 _PUT = text("""
-UPDATE bank_member SET quarantined_at = now(), quarantine_reason = :reason
-WHERE id = :id AND quarantined_at IS NULL AND removed_at IS NULL RETURNING image_id
+UPDATE bank_member AS member SET quarantined_at = now(), quarantine_reason = :reason FROM bank
+WHERE member.id = :id AND member.quarantined_at IS NULL AND member.removed_at IS NULL
+      AND bank.id = member.bank_id AND bank.removed_at IS NULL RETURNING member.image_id
 """)
 _RELEASE = text("""
 UPDATE bank_member SET quarantined_at = NULL, quarantine_reason = NULL, released_at = now() WHERE id = :id
@@ -117,13 +123,14 @@ async def watch(engine: AsyncEngine, rule: Rule) -> list[int]:
 
 
 async def _sudden(engine: AsyncEngine, rule: Rule) -> Sequence[_Sudden]:
-    times = {"window_s": rule.window_s, "history_s": rule.history_s}
     async with reading(engine) as connection:
-        rows = (await connection.execute(_SUDDEN, {**times, "floor": rule.floor})).all()
+        values = {"since_s": rule.window_s, "history_s": rule.history_s, "floor": rule.floor}
+        rows = (await connection.execute(_SUDDEN, values)).all()
         if not rows:
             return []
         seen = int(await connection.scalar(_SEEN, {"window_s": rule.window_s}) or 0)
-        past = (await connection.execute(_BEFORE, {**times, "ids": [row.id for row in rows]})).all()
+        values = {"since_s": rule.history_s, "window_s": rule.window_s, "ids": [row.id for row in rows]}
+        past = (await connection.execute(_BEFORE, values)).all()
     before = {row.id: int(row.matched) for row in past}
     return [
         _Sudden(

@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from configs.settings import Settings
-from storage import bank_members
+from storage import bank_members, banks
 from storage.bank_members import HashEntry
 from storage.errors import Conflict, NotFound
 from storage.facts import facts_of
@@ -98,6 +98,14 @@ async def test_what_is_usual_or_a_small_share_is_left_alone(alone: AsyncEngine, 
     await processed(alone, objects, 1, hashes={member: 10})
     assert await watch(alone, Rule(0, 0.5, 4.0, 3600.0, 86_400.0)) == [], "turned off"
     assert await watch(alone, RULE) == [member]
+
+
+async def test_of_a_removed_bank_nothing_is_watched(alone: AsyncEngine, objects: ObjectStore) -> None:
+    in_bank, member = await _hashed(alone, pdq=b"p" * 32)
+    _, other = await _hashed(alone, pdq=b"q" * 32)
+    await processed(alone, objects, 6, hashes={member: 10, other: 10})
+    await banks.remove(alone, in_bank, actor=ACTOR)
+    assert await watch(alone, RULE) == [other]
 
 
 async def test_the_same_bytes_are_no_mistake(alone: AsyncEngine, objects: ObjectStore) -> None:
