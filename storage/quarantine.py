@@ -129,8 +129,8 @@ async def _sudden(engine: AsyncEngine, rule: Rule) -> Sequence[_Sudden]:
         if not rows:
             return []
         seen = int(await connection.scalar(_SEEN, {"window_s": rule.window_s}) or 0)
-        values = {"since_s": rule.history_s, "window_s": rule.window_s, "ids": [row.id for row in rows]}
-        past = (await connection.execute(_BEFORE, values)).all()
+        asked = {"since_s": rule.history_s, "window_s": rule.window_s, "ids": [row.id for row in rows]}
+        past = (await connection.execute(_BEFORE, asked)).all()
     before = {row.id: int(row.matched) for row in past}
     return [
         _Sudden(
