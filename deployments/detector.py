@@ -13,6 +13,7 @@ from configs.models import load_models
 from configs.settings import load_settings
 from deployments.batching import each_alone_on_failure
 from deployments.logs import log_to_replica
+from deployments.metrics.meters import busy, slots
 from deployments.vision.factory import build_detector, build_filter
 from deployments.vision.interfaces import Box
 
@@ -54,6 +55,7 @@ class Detector:
 
     def __init__(self, max_batch_frames: int = 16, threads: int = 0) -> None:
         log_to_replica()
+        slots("Detector", 1)
         settings = load_settings()
         settings = settings.model_copy(update={"model_threads": threads or settings.model_threads})
         registry = load_models(settings.models_file)
@@ -84,6 +86,10 @@ class Detector:
         return await each_alone_on_failure(self._run, calls)
 
     def _run(self, calls: Sequence[DetectCall]) -> list[Detected]:
+        with busy("Detector"):
+            return self._found(calls)
+
+    def _found(self, calls: Sequence[DetectCall]) -> list[Detected]:
         groups: defaultdict[tuple[str, str | None], list[int]] = defaultdict(list)
         for place, call in enumerate(calls):
             groups[call.detector, call.content_filter].append(place)

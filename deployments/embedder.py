@@ -15,6 +15,7 @@ from configs.models import ModelRegistry, load_models
 from configs.settings import Settings, load_settings
 from deployments.batching import each_alone_on_failure
 from deployments.logs import log_to_replica
+from deployments.metrics.meters import busy, slots
 from deployments.pipeline.generations import specs_of
 from deployments.vision.factory import build_descriptor
 from deployments.vision.interfaces import Descriptor
@@ -58,6 +59,7 @@ class Embedder:
 
     def __init__(self, max_batch_frames: int = 32, threads: int = 0) -> None:
         log_to_replica()
+        slots("Embedder", 1)
         settings = load_settings()
         self._settings = settings.model_copy(update={"model_threads": threads or settings.model_threads})
         self._known = load_models(settings.models_file)
@@ -108,6 +110,10 @@ class Embedder:
         return await each_alone_on_failure(self._run, calls)
 
     def _run(self, calls: Sequence[Call]) -> list[NDArray[np.float32]]:
+        with busy("Embedder"):
+            return self._vectors(calls)
+
+    def _vectors(self, calls: Sequence[Call]) -> list[NDArray[np.float32]]:
         places: defaultdict[str, list[int]] = defaultdict(list)
         for place, (name, _) in enumerate(calls):
             places[name].append(place)

@@ -7,7 +7,7 @@ import time
 from uuid import UUID
 
 from configs.settings import Settings
-from graphs.progress import JobMetrics, progress_line
+from graphs.progress import progress_line
 from storage import jobs
 from storage.database import create_engine
 from storage.errors import StaleClaim
@@ -28,7 +28,6 @@ class Keeper(threading.Thread):
     def __init__(self, settings: Settings, job_id: int, token: UUID) -> None:
         super().__init__(daemon=True, name="keeper")
         self._settings, self._job_id, self._token = settings, job_id, token
-        self._metrics = JobMetrics(job_id)
         self._end = threading.Event()
         self.status: JobStatus | None = JobStatus.RUNNING
 
@@ -46,7 +45,6 @@ class Keeper(threading.Thread):
                 )
                 kept_at = now
                 job = await jobs.get(engine, self._job_id)
-                self._metrics.show(job)
                 if now - said_at >= _SAY_EVERY_S:
                     said_at = now
                     print(progress_line(job), flush=True)

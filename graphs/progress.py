@@ -1,20 +1,13 @@
-"""How far a bulk job is: a line for log files, a live bar for terminals, and metrics for the Ray dashboard."""
+"""How far a bulk job is: a line for log files, and a live bar for terminals."""
 
 import time
 from datetime import timedelta
 
-from ray.util.metrics import Gauge
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from storage.job_tables import Job, JobStatus
-from storage.jobs import per_second, work_done
-
-
-def seconds_left(job: Job) -> float | None:
-    """Expected seconds until the end; None while nothing is known."""
-    rate = per_second(job)
-    return (job.objects - work_done(job)) / rate if rate and job.listed else None
+from storage.jobs import per_second, seconds_left, work_done
 
 
 def progress_line(job: Job) -> str:
@@ -28,35 +21,6 @@ def progress_line(job: Job) -> str:
         f"job {job.id} {job.status}: {share:.0%}, {job.done} of {job.objects} done, {job.indexed - job.done} indexed,"
         f" {job.failed} failed, {job.skipped} unchanged, {per_second(job):.1f} pictures/s{more}"
     )
-
-
-class JobMetrics:
-    """Gauges of one job, as Ray's metrics ``ray_safeguard_job_…``.
-
-    Args:
-        job_id: the label ``job``.
-    """
-
-    def __init__(self, job_id: int) -> None:
-        said = {
-            "objects": "objects of the job's ledger",
-            "indexed": "objects whose vectors and rows are stored",
-            "done": "objects that are images now, with their links",
-            "failed": "objects that no image could be made of",
-            "pictures_per_second": "over all runs of the job",
-            "seconds_left": "expected until the end",
-        }
-        self._gauges = {
-            name: Gauge(f"safeguard_job_{name}", description=text, tag_keys=("job",)) for name, text in said.items()
-        }
-        self._tags = {"job": str(job_id)}
-
-    def show(self, job: Job) -> None:
-        """Sets all gauges."""
-        values = {name: float(getattr(job, name)) for name in ("objects", "indexed", "done", "failed")}
-        values |= {"pictures_per_second": per_second(job), "seconds_left": seconds_left(job) or 0.0}
-        for name, value in values.items():
-            self._gauges[name].set(value, tags=self._tags)
 
 
 class Follower:

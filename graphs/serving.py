@@ -52,6 +52,7 @@ class WebhookOptions(_Options):
 
     per_webhook: int = Field(8, ge=1, le=256, description="tries of one webhook under way at a time")
     idle_s: float = Field(1.0, gt=0, le=60, description="what is due is looked for after so long even without a signal")
+    metrics_s: float = Field(10.0, ge=1, le=300, description="pause between two readings of PostgreSQL for the metrics")
 
 
 class IngressOptions(_Options):

@@ -1,7 +1,7 @@
 """The claim on an image: a lease with a fencing token, so every picture is finished exactly once. Below the deployments."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -139,8 +139,9 @@ async def expire(engine: AsyncEngine, *, max_attempts: int) -> int:
 
 
 async def claim(
-    engine: AsyncEngine, model_names: Sequence[str], limit: int, *, lease_s: float, max_attempts: int
-) -> list[Claim]:
+    engine: AsyncEngine, model_names: Sequence[str], limit: int, *, lease_s: float, max_attempts: int,
+    expired: Callable[[int], None] | None = None,
+) -> list[Claim]:  # fmt: skip
     """Claims the oldest waiting images of some queues, after taking back expired claims.
 
     Args:
@@ -148,10 +149,13 @@ async def claim(
         limit: at most so many images.
         lease_s: seconds the claim is valid.
         max_attempts: claims before an image is FAILED.
+        expired: told how many expired claims were taken back.
     Returns:
         Claims by id; no other caller gets the same images while the leases last.
     """
-    await expire(engine, max_attempts=max_attempts)
+    taken_back = await expire(engine, max_attempts=max_attempts)
+    if expired is not None:
+        expired(taken_back)
     claims: list[Claim] = []
     async with engine.begin() as connection:
         for model_name in model_names:

@@ -51,6 +51,12 @@ def per_second(job: Job) -> float:
     return work_done(job) / job.worked_s if job.worked_s else 0.0
 
 
+def seconds_left(job: Job) -> float | None:
+    """Expected seconds until the end; None while nothing is known."""
+    rate = per_second(job)
+    return (job.objects - work_done(job)) / rate if rate and job.listed else None
+
+
 async def lock_making(connection: AsyncConnection) -> None:
     """For the rest of a transaction nobody else makes a job or revives one."""
     await connection.execute(select(func.pg_advisory_xact_lock(_MAKING)))

@@ -29,6 +29,7 @@ from deployments.ingress.context import Context
 from deployments.ingress.hma import curation as hma_curation
 from deployments.ingress.hma import hashing as hma_hashing
 from deployments.ingress.hma import matching as hma_matching
+from deployments.ingress.metering import RequestMeter
 
 BASE_PATH = "/api/v1"
 _TAGS = [
@@ -77,6 +78,7 @@ def create_app(context: Context) -> FastAPI:
         max_bytes=context.settings.max_upload_bytes + FORM_BYTES,
         others={bank_lists.IMPORT_PATH: context.settings.max_import_bytes},
     )
+    app.add_middleware(RequestMeter)  # the last one added is the outermost
     # processing before images: /image/poll/{model_name} must not be read as an image's id.
     for module in (
         processing,

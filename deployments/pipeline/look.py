@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.models import DescriptorSpec, ModelSpec
+from deployments.metrics.meters import stage
 from deployments.vision.decoding import decode
 from deployments.vision.details import Details, details_of
 from deployments.vision.gradients import gradient_layers, grey_square
@@ -184,7 +185,8 @@ async def look(
         except SafeGuardError as error:
             return error
 
-    prepared = await asyncio.gather(*(asyncio.to_thread(attempt, data) for data in pictures))
+    with stage("decode", len(pictures)):
+        prepared = await asyncio.gather(*(asyncio.to_thread(attempt, data) for data in pictures))
     good = [item for item in prepared if isinstance(item, Prepared)]
     looks = iter(await describe(networks, model, good, others=others))
     return [item if isinstance(item, SafeGuardError) else next(looks) for item in prepared]

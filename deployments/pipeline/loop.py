@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 
+from deployments.metrics.meters import busy, meters, slots
 from deployments.pipeline.processor import Processor
 from storage import claims as claiming
 from storage.claims import Claim
@@ -32,6 +33,7 @@ class ClaimLoop:
         self._signal = signal
         self._batch_size = batch_size
         self._room = asyncio.Semaphore(batches)
+        self._batches = batches
         self._idle_s = idle_s
         self._held: dict[int, Claim] = {}
         self._work: set[asyncio.Task[None]] = set()
@@ -40,6 +42,7 @@ class ClaimLoop:
 
     async def start(self) -> None:
         """Begins to claim."""
+        slots("Pipeline", self._batches)
         self._tasks = [
             asyncio.create_task(self._claim_forever(), name="claim"),
             asyncio.create_task(self._renew_forever(), name="renew"),
@@ -101,15 +104,20 @@ class ClaimLoop:
                 self._batch_size,
                 lease_s=settings.lease_s,
                 max_attempts=settings.max_attempts,
+                expired=lambda count: meters().add("safeguard_leases_expired_total", count),
             )
             if held:
+                again = sum(one.attempt > 1 for one in held)
+                meters().add("safeguard_claims_total", len(held) - again, attempt="first")
+                meters().add("safeguard_claims_total", again, attempt="again")
                 return held
         return []
 
     async def _process(self, held: list[Claim]) -> None:
         self._held |= {claim.image_id: claim for claim in held}
         try:
-            await self._processor.process(held)
+            with busy("Pipeline"):
+                await self._processor.process(held)
         except Exception:
             _log.exception("a batch ended badly; its leases will expire")
         finally:

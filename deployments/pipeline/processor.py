@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from configs.models import ModelRegistry, ModelSpec
 from configs.settings import Settings
+from deployments.metrics.meters import meters, stage
 from deployments.pipeline.bank_hashes import BankHashes
 from deployments.pipeline.generations import Generations
 from deployments.pipeline.linking import Linker
@@ -29,11 +30,16 @@ from storage.database import storage_full
 from storage.errors import NotFound, SafeGuardError, TooLarge, Unavailable, UnsupportedImage
 from storage.links import Link
 from storage.objects import ObjectStore
+from storage.tables import Status
 from storage.vectors import PDQ_SPACE, VectorRows
 
 _log = logging.getLogger(__name__)
 _DOWN = (Unavailable, OSError, TimeoutError)
 """Says by itself that a part of the platform, not a picture, is at fault."""
+
+
+_ENDS = {Status.FAILED: "failed", Status.UPLOADED: "retried", None: "late"}
+"""What is counted of a claim that was given back."""
 
 
 def canary() -> bytes:
@@ -152,7 +158,8 @@ class Processor:
 
     async def _process(self, held: Sequence[Claim], *, again: bool = False) -> None:
         models = await self.generations.of(held[0].model_name)
-        fetched = await asyncio.gather(*(self.objects.get(claim.s3_path) for claim in held), return_exceptions=True)
+        with stage("fetch", len(held)):
+            fetched = await asyncio.gather(*(self.objects.get(claim.s3_path) for claim in held), return_exceptions=True)
         present: list[tuple[Claim, bytes]] = []
         for claim, data in zip(held, fetched, strict=True):
             if isinstance(data, bytes):
@@ -186,10 +193,11 @@ class Processor:
             )
         )
         rows = [vector_rows(model, [(claim.image_id, found) for claim, found in seen]) for model in models]
-        versions = await self.index.add(
-            {name: some for of_model in rows for name, some in of_model.items()},
-            [claim.image_id for claim, _ in seen if again or claim.attempt > 1],
-        )
+        with stage("write", len(seen)):
+            versions = await self.index.add(
+                {name: some for of_model in rows for name, some in of_model.items()},
+                [claim.image_id for claim, _ in seen if again or claim.attempt > 1],
+            )
         searched = [{name: versions[name] for name in of_model} for of_model in rows]
         # Read after the vectors were written: who comes later finds those by looking back.
         members = await image_members.newest(self.engine)
@@ -205,7 +213,8 @@ class Processor:
         for model, at, of_model in zip(models, searched, hits, strict=True):
             for (claim, found), near, mine in zip(seen, of_model, links, strict=True):
                 twins = [other for other in same.get(found.sha256, []) if other != claim.image_id]
-                mine += await self.linker.links(model, found, near, twins, versions=at, query_id=claim.image_id)
+                with stage("match", 1):
+                    mine += await self.linker.links(model, found, near, twins, versions=at, query_id=claim.image_id)
         pictures, least = [(claim.image_id, found) for claim, found in seen], models[0].thresholds.pdq_min_quality
         compared, near_hashes = await self.hashes.near(pictures, min_quality=least)
         written = frozenset(model.descriptor_name for model in models)
@@ -216,9 +225,11 @@ class Processor:
             )
             for (claim, found), mine in zip(seen, links, strict=True)
         ]  # fmt: skip
-        finished = await claiming.finish(
-            self.engine, outcomes, again=lambda: self.hashes.near(pictures, min_quality=least)
-        )
+        with stage("decide", len(outcomes)):
+            finished = await claiming.finish(
+                self.engine, outcomes, again=lambda: self.hashes.near(pictures, min_quality=least)
+            )
+        meters().add("safeguard_images_finished_total", len(finished), outcome="processed")
         late = [claim for claim, _ in seen if claim.image_id not in finished]
         if late:
             _log.warning("%d results came too late and were dropped", len(late))
@@ -236,7 +247,7 @@ class Processor:
     ) -> None:
         for claim in held:
             try:
-                await claiming.release(
+                status = await claiming.release(
                     self.engine,
                     claim,
                     reason,
@@ -247,6 +258,7 @@ class Processor:
                     written=claim.image_id in self._written,
                 )
                 self._written.discard(claim.image_id)
+                meters().add("safeguard_images_finished_total", outcome=_ENDS[status])
             except Exception as error:
                 # The lease ends by itself; another claim follows.
                 _log.warning("a claim could not be given back: %s", type(error).__name__)

@@ -15,6 +15,7 @@ from configs.models import DescriptorSpec, ModelSpec, load_models
 from configs.settings import load_settings
 from deployments.detector import DetectCall, Detected
 from deployments.logs import log_to_replica
+from deployments.metrics.meters import stage
 from deployments.pipeline.bank_hashes import BankHashes
 from deployments.pipeline.generations import Generations
 from deployments.pipeline.limits import Limits
@@ -67,13 +68,15 @@ class RemoteNetworks:
         async with _answered(self._timeout_s, _REFUSALS):
             content_filter = model.filter_name if filter_frames is not None else None
             call = DetectCall(model.detector_name, content_filter, frames, filter_frames, sizes)
-            found: Detected = await self._detector.detect.remote(call)
+            with stage("detect", len(frames)):
+                found: Detected = await self._detector.detect.remote(call)
         return found.boxes, found.unsafe
 
     async def embed(self, descriptor: DescriptorSpec, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         """See ``Networks.embed``."""
         async with _answered(self._timeout_s, _REFUSALS):
-            return np.asarray(await self._embedder.embed.remote(descriptor.name, frames))
+            with stage("embed", len(frames)):
+                return np.asarray(await self._embedder.embed.remote(descriptor.name, frames))
 
 
 class RemoteIndex:
@@ -93,7 +96,8 @@ class RemoteIndex:
     async def search(self, queries: list[Query], versions: dict[str, int] | None) -> list[list[Hit]]:
         """See ``Index.search``."""
         async with _answered(self._timeout_s, (*_REFUSALS, RayActorError)):
-            hits: list[list[Hit]] = await self._readers.search.remote(queries, versions)
+            with stage("search", len(queries)):
+                hits: list[list[Hit]] = await self._readers.search.remote(queries, versions)
             return hits
 
 

@@ -8,7 +8,9 @@ from typing import Any
 from configs.models import ModelRegistry, ModelSpec, load_models
 from configs.settings import load_settings
 from deployments.logs import log_to_replica
+from deployments.metrics.meters import slots
 from deployments.similarity.members import Members
+from deployments.similarity.metering import measured, show
 from deployments.similarity.reader import Hit, Query, VectorReader
 from deployments.similarity.writer import VectorWriter
 from storage.database import create_engine
@@ -57,7 +59,10 @@ class SimilarityReader:
 
     async def search(self, queries: list[Query], versions: dict[str, int] | None = None) -> list[list[Hit]]:
         """See ``VectorReader.search``."""
-        return await self._reader.search(queries, versions)
+        with measured(len(queries)):
+            hits = await self._reader.search(queries, versions)
+        show(self._reader.info())
+        return hits
 
     async def info(self) -> dict[str, Any]:
         """Rows, version and age in seconds of each table, looked at anew.
@@ -79,6 +84,7 @@ class SimilarityWriter:
     def __init__(self, optimize_every: int = 50) -> None:
         log_to_replica()
         settings = load_settings()
+        slots("SimilarityWriter", 1)
         self._registry = load_models(settings.models_file)
         self._engine = create_engine(settings, pool_size=3)
         self._writer = VectorWriter(

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from configs.settings import Settings
+from deployments.metrics.meters import busy, meters
 from deployments.similarity.indexer import Indexer
 from storage.errors import ConfigurationError, Conflict, FencedOut, SafeGuardError, Unavailable
 from storage.fence import Fence, borrow
@@ -175,7 +176,8 @@ class VectorWriter:
                 continue
             try:
                 async with self._writing:
-                    versions = await self._commit(batch)
+                    with busy("SimilarityWriter"):
+                        versions = await self._commit(batch)
             except SafeGuardError as error:
                 self.fenced_out |= isinstance(error, FencedOut)
                 self._answer(batch, error)
@@ -183,6 +185,8 @@ class VectorWriter:
                 _log.exception("a commit of vectors failed")
                 self._answer(batch, Unavailable("the vector tables do not answer"), cause=error)
             else:
+                for name, version in versions.items():
+                    meters().set("safeguard_index_writer_version", version, table=name)
                 for request in batch:
                     if not request.answer.done():
                         request.answer.set_result(versions)

@@ -9,6 +9,7 @@ from collections import Counter
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from configs.settings import Settings
+from deployments.metrics.meters import meters
 from deployments.webhooks.client import WebhookClient
 from storage import deliveries
 from storage.deliveries import Outgoing
@@ -130,6 +131,7 @@ class Sender:
             answer = await self._client.send(held)
             if answer.error is None and answer.status is not None:
                 await self._taken(held, answer.status)
+                meters().add("safeguard_webhook_tries_total", outcome="delivered")
                 return
             error = answer.error or "no answer"
             settings = self._settings
@@ -145,6 +147,8 @@ class Sender:
                 max_age_s=settings.webhook_max_age_s,
                 gone=answer.status == _GONE,
             )
+            outcome = "dead" if state == DeliveryState.DEAD else "failed"
+            meters().add("safeguard_webhook_tries_total", outcome=outcome)
             if state == DeliveryState.DEAD:
                 _log.warning("event %d is a dead letter of webhook %d: %s", held.event_id, held.webhook_id, error)
         except Exception as error:

@@ -1,0 +1,1 @@
+"""What operators see of the service: the metrics' list, how they are recorded, and what PostgreSQL is asked for them."""

@@ -1,0 +1,141 @@
+"""Reads PostgreSQL every few seconds and sets the gauges that tell of it. Knows nothing of Ray."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from deployments.metrics.meters import meters
+from deployments.metrics.registry import Labels
+from storage import figures
+from storage.figures import Figures, SlowFigures
+
+_log = logging.getLogger(__name__)
+OTHER = "other"
+_SLOW_EVERY = 6
+
+
+class ModelNames:
+    """Keeps the label ``model`` small: names that clients have made up beyond the first few are one.
+
+    Args:
+        known: of models.yaml; always shown by name.
+        most: further names at most.
+    """
+
+    def __init__(self, known: Sequence[str], most: int = 20) -> None:
+        self._shown = set(known)
+        self._room = most
+
+    def __call__(self, name: str) -> str:
+        """The name as it is shown; the first ones that come are kept."""
+        if name not in self._shown and self._room:
+            self._room -= 1
+            self._shown.add(name)
+        return name if name in self._shown else OTHER
+
+
+class Collector:
+    """One in an installation is enough: several would say the same.
+
+    Args:
+        engine: of this loop.
+        known: names of the models of models.yaml.
+        every_s: pause between two readings; what grows slowly is read every sixth time.
+    """
+
+    def __init__(self, engine: AsyncEngine, known: Sequence[str], *, every_s: float = 10.0) -> None:
+        self._engine = engine
+        self._known = list(known)
+        self._every_s = every_s
+        self._names = ModelNames(known)
+        self._slow: SlowFigures | None = None
+        self._rounds = 0
+        self._entry: int | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begins to collect."""
+        self._task = asyncio.create_task(self._forever(), name="collect")
+
+    async def close(self) -> None:
+        """Stops."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    def check(self) -> None:
+        """Raises RuntimeError if the loop has died."""
+        if self._task is not None and self._task.done():
+            raise RuntimeError("the collect loop has stopped")
+
+    async def _forever(self) -> None:
+        while True:
+            try:
+                await self.collect()
+            except Exception as error:
+                _log.warning("the figures could not be read: %s", type(error).__name__)
+            await asyncio.sleep(self._every_s)
+
+    async def collect(self) -> None:
+        """One reading. Where it fails, the values of the last one stay, and grow old.
+
+        Raises:
+            Exception: whatever the database raises.
+        """
+        outcome = "failed"
+        try:
+            with meters().timed("safeguard_collection_seconds_total"):
+                quick = await figures.figures(self._engine, self._known)
+                if self._slow is None or self._rounds % _SLOW_EVERY == 0:
+                    self._slow = await figures.slow_figures(self._engine, self._known)
+                await self._count_decisions()
+            self._rounds += 1
+            self._show(quick, self._slow)
+            meters().set("safeguard_collected_timestamp_seconds", time.time())
+            outcome = "ok"
+        finally:
+            meters().add("safeguard_collections_total", outcome=outcome)
+
+    async def _count_decisions(self) -> None:
+        if self._entry is None:  # what was decided before this process is counted by none
+            self._entry = await figures.last_entry(self._engine)
+        self._entry, made = await figures.decisions_since(self._engine, self._entry)
+        for (verdict, by), count in made.items():
+            meters().add("safeguard_decisions_total", count, verdict=verdict, by=by)
+
+    def _show(self, quick: Figures, slow: SlowFigures) -> None:
+        replace, put = meters().replace, meters().set
+        counted: defaultdict[Labels, float] = defaultdict(float)
+        for (model, status), count in {**quick.waiting, **slow.finished}.items():
+            counted[self._names(model), status] += count
+        replace("safeguard_images", counted)
+        oldest: defaultdict[Labels, float] = defaultdict(float)
+        for model, age_s in quick.oldest_s.items():
+            oldest[(self._names(model),)] = max(oldest[(self._names(model),)], age_s)
+        replace("safeguard_queue_oldest_seconds", oldest)
+        put("safeguard_leases_overdue", quick.overdue)
+        put("safeguard_review_oldest_seconds", quick.review[1])
+        replace("safeguard_verdict_images", _by_one({**slow.verdicts, "review": quick.review[0]}))
+        replace("safeguard_webhook_deliveries", _by_one(quick.deliveries))
+        put("safeguard_webhook_oldest_seconds", quick.delivery_oldest_s)
+        replace("safeguard_webhooks", _by_one(quick.webhooks))
+        replace("safeguard_lookbacks", _by_one(quick.lookbacks))
+        put("safeguard_lookback_oldest_seconds", quick.lookback_oldest_s)
+        put("safeguard_lookback_images", quick.lookback_images)
+        replace("safeguard_jobs", {(kind, status): count for (kind, status), count in quick.jobs.items()})
+        per_kind = quick.job_figures.items()
+        replace("safeguard_job_objects", {(k, state): n for k, one in per_kind for state, n in one.objects.items()})
+        replace("safeguard_job_images_per_second", {(kind,): one.per_second for kind, one in per_kind})
+        replace("safeguard_job_left_seconds", {(kind,): one.left_s for kind, one in per_kind})
+        replace("safeguard_index_recall_ratio", _by_one(slow.recall))
+        put("safeguard_database_bytes", slow.database_bytes)
+
+
+def _by_one(values: Mapping[str, float]) -> dict[Labels, float]:
+    return {(label,): value for label, value in values.items()}
