@@ -47,7 +47,8 @@ class Figures:
         webhooks: ok, failing or off -> webhooks.
         lookbacks: state -> look-backs.
         lookback_oldest_s: seconds since the oldest unfinished one was begun.
-        lookback_images: that the unfinished ones have looked at.
+        lookback_images: that the unfinished ones have judged anew.
+        lookback_members: all or done -> members that those search for.
         jobs: (kind, status) -> unfinished jobs.
         job_figures: kind -> theirs.
     """
@@ -62,6 +63,7 @@ class Figures:
     lookbacks: dict[str, int] = field(default_factory=dict)
     lookback_oldest_s: float = 0.0
     lookback_images: int = 0
+    lookback_members: dict[str, int] = field(default_factory=dict)
     jobs: dict[tuple[str, str], int] = field(default_factory=dict)
     job_figures: dict[str, JobFigures] = field(default_factory=dict)
 
@@ -80,9 +82,9 @@ _BY_MODEL = """
 SELECT model_name FROM image WHERE status = '{status}' AND uploaded_at IS NOT NULL{more}
 """
 _OLDEST = text("""
-SELECT name, (SELECT extract(epoch FROM now() - uploaded_at) FROM image
-              WHERE status = 'UPLOADED' AND uploaded_at IS NOT NULL AND model_name = name ORDER BY id LIMIT 1) AS age_s
-FROM unnest(CAST(:names AS text[])) AS name
+SELECT wanted.model, (SELECT extract(epoch FROM now() - uploaded_at) FROM image
+              WHERE status = 'UPLOADED' AND uploaded_at IS NOT NULL AND model_name = wanted.model ORDER BY id LIMIT 1) AS age_s
+FROM unnest(CAST(:names AS text[])) AS wanted(model)
 """)
 _OVERDUE = text("""
 SELECT count(*) FROM (SELECT FROM image WHERE status = 'PROCESSING' AND lease_expires_at < now() LIMIT :exact) AS late
@@ -109,6 +111,8 @@ SELECT CASE WHEN NOT enabled THEN 'off' WHEN failing_since IS NOT NULL THEN 'fai
 _LOOKBACKS = text("""
 SELECT count(*) FILTER (WHERE state = 'waiting') AS waiting, count(*) FILTER (WHERE state = 'dead') AS dead,
        coalesce(sum(images_done) FILTER (WHERE state = 'waiting'), 0) AS images,
+       coalesce(sum(members) FILTER (WHERE state = 'waiting'), 0) AS members,
+       coalesce(sum(members_done) FILTER (WHERE state = 'waiting'), 0) AS members_done,
        coalesce(extract(epoch FROM now() - min(created_at) FILTER (WHERE state = 'waiting')), 0) AS age_s
 FROM look_back WHERE state IN ('waiting', 'dead')
 """)
@@ -140,7 +144,7 @@ async def figures(engine: AsyncEngine, names: Sequence[str]) -> Figures:
         unfinished = [Job(**row._mapping) for row in (await connection.execute(wanted)).all()]
     return Figures(
         waiting,
-        {row.name: float(row.age_s or 0) for row in oldest},
+        {row.model: float(row.age_s or 0) for row in oldest},
         overdue,
         (review.images, float(review.age_s)),
         {"waiting": int(deliveries.waiting), "dead": int(deliveries.dead)},
@@ -149,6 +153,7 @@ async def figures(engine: AsyncEngine, names: Sequence[str]) -> Figures:
         {"waiting": lookbacks.waiting, "dead": lookbacks.dead},
         float(lookbacks.age_s),
         int(lookbacks.images),
+        {"all": int(lookbacks.members), "done": int(lookbacks.members_done)},
         dict(Counter((job.kind, job.status) for job in unfinished)),
         {
             kind: _job_figures([job for job in unfinished if job.kind == kind])
@@ -206,7 +211,7 @@ async def _by_model(
 ) -> dict[tuple[str, str], int]:
     counts: dict[tuple[str, str], int] = {(name, status): 0 for name in names for status in statuses}
     for status in statuses:
-        capped = f"SELECT model_name, count(*) FROM ({_BY_MODEL.format(status=status, more=' LIMIT :exact')}) AS some GROUP BY 1"
+        capped = f"SELECT model_name, count(*) FROM ({_BY_MODEL.format(status=status, more=' LIMIT :exact')}) AS few GROUP BY 1"
         found = {row[0]: row[1] for row in (await connection.execute(text(capped), {"exact": EXACT})).all()}
         if sum(found.values()) >= EXACT:
             query = _BY_MODEL.format(status=status, more=" AND model_name = :name")
@@ -217,7 +222,7 @@ async def _by_model(
 
 async def _count(connection: AsyncConnection, query: str) -> int:
     """Rows of a query, which is of this file: exact up to ``EXACT``, above an estimate."""
-    statement = text(f"SELECT count(*) FROM ({query} LIMIT :exact) AS some")
+    statement = text(f"SELECT count(*) FROM ({query} LIMIT :exact) AS few")
     exact = int((await connection.execute(statement, {"exact": EXACT})).scalar_one())
     return exact if exact < EXACT else max(exact, await _estimate(connection, query))
 

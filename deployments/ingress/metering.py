@@ -48,7 +48,7 @@ class RequestMeter:
 
 
 def route_of(scope: Scope) -> str:
-    """Method and template of the route that a request reached, such as ``GET /api/v1/image/{image_id}``."""
+    """Method and template of the route that a request reached, such as ``GET /image/{image_id}``."""
     path = getattr(scope.get("route"), "path", None)
     return f"{scope['method']} {path}" if path else UNMATCHED
 

@@ -24,6 +24,7 @@ from deployments.ingress.schemas import (
     ProcessedImage,
     ReturnedImage,
 )
+from deployments.metrics.meters import leases_expired
 from storage import claims, images, queues
 from storage.claims import Claim
 from storage.errors import Conflict, InvalidInput
@@ -76,7 +77,14 @@ async def _claim_for(
     if await request.is_disconnected():
         return None
     claiming = asyncio.create_task(
-        claims.claim(engine, [model_name], 1, lease_s=settings.worker_lease_s, max_attempts=settings.max_attempts)
+        claims.claim(
+            engine,
+            [model_name],
+            1,
+            lease_s=settings.worker_lease_s,
+            max_attempts=settings.max_attempts,
+            expired=leases_expired,
+        )
     )
     try:
         held = await asyncio.shield(claiming)

@@ -105,7 +105,8 @@ METRICS = (
     _counter("safeguard_webhook_tries_total", "tries to deliver: delivered, failed or dead (given up)", Source.SENDER, "outcome"),
     _gauge("safeguard_lookbacks", "look-backs that wait or are dead", _DB, "state"),
     _gauge("safeguard_lookback_oldest_seconds", "age of the oldest look-back that is not finished", _DB),
-    _gauge("safeguard_lookback_images", "images that the unfinished look-backs have looked at", _DB),
+    _gauge("safeguard_lookback_images", "images that the unfinished look-backs have judged anew", _DB),
+    _gauge("safeguard_lookback_members", "members that the unfinished look-backs search for: all, done", _DB, "state"),
     _gauge("safeguard_jobs", "bulk jobs by kind and status, ended ones left out", _DB, "kind", "status"),
     _gauge(
         "safeguard_job_objects",

@@ -128,6 +128,7 @@ class Collector:
         replace("safeguard_lookbacks", _by_one(quick.lookbacks))
         put("safeguard_lookback_oldest_seconds", quick.lookback_oldest_s)
         put("safeguard_lookback_images", quick.lookback_images)
+        replace("safeguard_lookback_members", _by_one(quick.lookback_members))
         replace("safeguard_jobs", {(kind, status): count for (kind, status), count in quick.jobs.items()})
         per_kind = quick.job_figures.items()
         replace("safeguard_job_objects", {(k, state): n for k, one in per_kind for state, n in one.objects.items()})

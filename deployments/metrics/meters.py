@@ -59,3 +59,8 @@ def busy(deployment: str) -> Iterator[None]:
     """One of the slots of this replica is at work inside the block."""
     with meters().timed("safeguard_busy_seconds_total", deployment=deployment):
         yield
+
+
+def leases_expired(count: int) -> None:
+    """Claims were taken back."""
+    meters().add("safeguard_leases_expired_total", count)

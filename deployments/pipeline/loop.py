@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 
-from deployments.metrics.meters import busy, meters, slots
+from deployments.metrics.meters import busy, leases_expired, meters, slots
 from deployments.pipeline.processor import Processor
 from storage import claims as claiming
 from storage.claims import Claim
@@ -104,7 +104,7 @@ class ClaimLoop:
                 self._batch_size,
                 lease_s=settings.lease_s,
                 max_attempts=settings.max_attempts,
-                expired=lambda count: meters().add("safeguard_leases_expired_total", count),
+                expired=leases_expired,
             )
             if held:
                 again = sum(one.attempt > 1 for one in held)
