@@ -71,6 +71,7 @@ STAGES = ("fetch", "decode", "detect", "embed", "write", "search", "match", "dec
 _DB, _IN, _PIPE = Source.DATABASE, Source.INGRESS, Source.PIPELINE
 METRICS = (
     _gauge("safeguard_images", "images of a model in a status; above 50,000 the planner's estimate", _DB, "model", "status"),
+    _gauge("safeguard_queue_images", "images that wait for the pipeline, or for workers outside", _DB, "worker"),
     _gauge("safeguard_queue_oldest_seconds", "age of the image that waits longest for processing", _DB, "model"),
     _gauge("safeguard_leases_overdue", "images whose lease is over and that nobody has taken back", _DB),
     _counter("safeguard_leases_expired_total", "claims taken back because their lease was over", Source.SEVERAL),

@@ -13,6 +13,7 @@ from deployments.metrics.meters import meters
 from deployments.metrics.registry import Labels
 from storage import figures
 from storage.figures import Figures, SlowFigures
+from storage.tables import Status
 
 _log = logging.getLogger(__name__)
 OTHER = "other"
@@ -119,6 +120,11 @@ class Collector:
         for model, age_s in quick.oldest_s.items():
             oldest[(self._names(model),)] = max(oldest[(self._names(model),)], age_s)
         replace("safeguard_queue_oldest_seconds", oldest)
+        queued = {"pipeline": 0, "outside": 0}
+        for (model, status), count in quick.waiting.items():
+            if status == Status.UPLOADED:
+                queued["pipeline" if model in self._known else "outside"] += count
+        replace("safeguard_queue_images", _by_one(queued))
         put("safeguard_leases_overdue", quick.overdue)
         put("safeguard_review_oldest_seconds", quick.review[1])
         replace("safeguard_verdict_images", _by_one({**slow.verdicts, "review": quick.review[0]}))

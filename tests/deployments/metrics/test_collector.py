@@ -31,6 +31,7 @@ async def test_a_reading_sets_every_gauge_of_the_database(engine: AsyncEngine, o
         await stored(engine, objects, "metrics-queue", 1)
         await collector.collect()
     assert sink.value("safeguard_images", model="metrics-queue", status="UPLOADED") == 4
+    assert sink.value("safeguard_queue_images", worker="pipeline") == 4
     assert sink.value("safeguard_queue_oldest_seconds", model="metrics-queue") > 0
     assert sink.value("safeguard_collections_total", outcome="ok") == 2
     assert sink.value("safeguard_database_bytes") > 1e6
