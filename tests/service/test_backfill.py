@@ -132,7 +132,7 @@ def test_a_killed_job_goes_on_and_a_paused_and_a_cancelled_one_too(
     corpus.put({f"{n:03}.jpg": content for n, content in enumerate(variants(96))})
     job = corpus.begin()
     assert job.id is not None
-    end = time.monotonic() + 90
+    end = time.monotonic() + 240
     while not asyncio.run(show(home, job.id)).indexed:
         assert time.monotonic() < end
         time.sleep(0.2)
