@@ -13,7 +13,8 @@ from sqlalchemy import delete, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlmodel import col
 
-from storage.bank_changes import Compare, hold_compared
+from storage.audit import record_many
+from storage.bank_changes import Compare, hold_banks, hold_compared
 from storage.claims import FoundObject
 from storage.database import reading
 from storage.errors import Conflict
@@ -22,6 +23,7 @@ from storage.generations import hold
 from storage.job_tables import JobUnit, UnitState
 from storage.jobs import holding
 from storage.links import Link, links_from
+from storage.outbox import EventType, emit_many
 from storage.tables import columns_of
 
 
@@ -126,7 +128,16 @@ WHERE id = ANY(CAST(:ids AS bigint[])) AND status = 'PROCESSING' AND lease_token
 
 
 _THERE = text("SELECT id FROM image WHERE id = ANY(CAST(:ids AS bigint[])) FOR KEY SHARE")
-_DROPPED = text("DELETE FROM image WHERE id = ANY(CAST(:ids AS bigint[]))")
+_REFERENCES = text("""
+UPDATE image SET status = 'UPLOADED', attempt = 1, not_before = NULL
+WHERE id = ANY(CAST(:ids AS bigint[])) AND EXISTS (SELECT FROM bank_member WHERE bank_member.image_id = image.id)
+RETURNING id
+""")
+"""With one attempt counted the next claim is a second one, which replaces the vectors that are there."""
+_DROPPED = text("""
+DELETE FROM image WHERE id = ANY(CAST(:ids AS bigint[]))
+RETURNING id, sha256, EXISTS (SELECT FROM moderation WHERE image_id = image.id) AS was_there
+""")
 
 
 @dataclass(frozen=True)
@@ -279,18 +290,24 @@ async def take_back(engine: AsyncEngine, job_id: int, token: UUID, units: Sequen
     """Removes the rows of half-done units, whose vectors must have been removed before; the units leave the ledger.
 
     So goes an image from before the job, whose object has changed: what its row says is not there any more, and the next
-    backfill makes it anew.
+    backfill makes it anew. One that is a member of a bank stays, and waits to be processed like an upload.
 
     Raises:
         StaleClaim: another runner has taken over the job.
     """
     ids = [image_id for unit in units for image_id in unit.image_ids]
     async with engine.begin() as connection:
+        await hold_banks(connection, None)
         await holding(connection, job_id, token)
-        await connection.execute(_DROPPED, {"ids": ids})
+        kept = set((await connection.execute(_REFERENCES, {"ids": ids})).scalars())
+        dropped = (await connection.execute(_DROPPED, {"ids": [one for one in ids if one not in kept]})).all()
         numbers = [unit.number for unit in units]
         gone = delete(JobUnit).where(col(JobUnit.job_id) == job_id, col(JobUnit.number).in_(numbers))
         await connection.execute(gone)
+        known = sorted((row.id, row.sha256.hex()) for row in dropped if row.was_there)
+        await emit_many(connection, [(EventType.IMAGE_DELETED, one, {"sha256": digest}) for one, digest in known])
+        entries = [("image.delete", f"image/{one}", {"sha256": digest}) for one, digest in known]
+        await record_many(connection, f"job {job_id}", entries)
 
 
 def _image_row(image: BulkImage, model_name: str) -> tuple[Any, ...]:

@@ -22,7 +22,7 @@ from storage.job_units import add_listed, end_listing, numbers
 from storage.objects import ObjectStore
 from storage.uploads import NewImage, upload
 from tests.full_disk import empty, fill, full_objects, small_database
-from tests.storage.test_jobs import index
+from tests.storage.ledger import index
 
 NEW = NewImage("a.png", "full-disk", bytes(2**21), "image/png", 1, 1)
 UNIT = 16

@@ -10,7 +10,7 @@ from storage import job_trials, job_units, jobs
 from storage.errors import StaleClaim
 from storage.job_tables import JobStatus
 from storage.job_trials import PLAIN, Part
-from tests.storage.test_jobs import _clean, corpus, index, listed, one
+from tests.storage.ledger import _clean, corpus, index, listed, one
 
 __all__ = ["_clean"]
 

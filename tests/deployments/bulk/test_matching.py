@@ -25,7 +25,7 @@ from tests.banks import bank, bank_of, member
 from tests.deployments.pipeline.conftest import LocalIndex
 from tests.deployments.pipeline.test_processor_banks import matches, pdq
 from tests.service.pictures import edited, jpeg, photo
-from tests.storage.test_jobs import listed
+from tests.storage.ledger import listed
 
 FILES = {
     "chelsea.jpg": jpeg(photo("chelsea.png")),
