@@ -87,6 +87,16 @@ class RayCluster:
         """Holds the cluster's token."""
         return self._token
 
+    @property
+    def metrics_targets(self) -> Path:
+        """Ray's list of what Prometheus has to scrape, kept up to date as nodes come and go."""
+        return self._folder / "prom_metrics_service_discovery.json"
+
+    @property
+    def rays_dashboards(self) -> Path:
+        """Ray's own dashboards for Grafana, which its dashboard's pages embed."""
+        return self._folder / "session_latest" / "metrics" / "grafana" / "dashboards"
+
     def environment(self) -> dict[str, str]:
         """What every process of the cluster, and every client of it, runs with."""
         return {

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.settings import Settings, default_home, load_settings
+from graphs import monitoring
 from graphs.cluster import RayCluster
 from storage.database import create_engine
 from storage.embedded.stack import EmbeddedServers
@@ -61,6 +62,7 @@ def up(home: Path | None = None, *, say: Any = print) -> Running:
     say("Ray …")
     cluster = RayCluster(settings)
     cluster.start()
+    monitoring.write(folder, cluster)
     say("the application …")
     cluster.deploy()
     _wait_ready(cluster.url)
