@@ -24,7 +24,6 @@ class Source(StrEnum):
     DATABASE = "collector"
     INGRESS = "Ingress"
     PIPELINE = "Pipeline"
-    NETWORKS = "Embedder, Detector"
     READER = "SimilarityReader"
     WRITER = "SimilarityWriter"
     SENDER = "WebhookSender"
