@@ -18,6 +18,8 @@ from storage.tables import Status
 _log = logging.getLogger(__name__)
 OTHER = "other"
 _SLOW_EVERY = 6
+_CHEAP_S = 0.05
+"""What grows slowly is read every time as long as that takes no longer than this."""
 
 
 class ModelNames:
@@ -46,7 +48,7 @@ class Collector:
     Args:
         engine: of this loop.
         known: names of the models of models.yaml.
-        every_s: pause between two readings; what grows slowly is read every sixth time.
+        every_s: pause between two readings; what grows slowly is read every sixth time once it is large.
     """
 
     def __init__(self, engine: AsyncEngine, known: Sequence[str], *, every_s: float = 10.0) -> None:
@@ -55,6 +57,7 @@ class Collector:
         self._every_s = every_s
         self._names = ModelNames(known)
         self._slow: SlowFigures | None = None
+        self._slow_s = 0.0
         self._rounds = 0
         self._entry: int | None = None
         self._task: asyncio.Task[None] | None = None
@@ -93,15 +96,21 @@ class Collector:
         try:
             with meters().timed("safeguard_collection_seconds_total"):
                 quick = await figures.figures(self._engine, self._known)
-                if self._slow is None or self._rounds % _SLOW_EVERY == 0:
-                    self._slow = await figures.slow_figures(self._engine, self._known)
+                slow = await self._slow_figures()
                 await self._count_decisions()
             self._rounds += 1
-            self._show(quick, self._slow)
+            self._show(quick, slow)
             meters().set("safeguard_collected_timestamp_seconds", time.time())
             outcome = "ok"
         finally:
             meters().add("safeguard_collections_total", outcome=outcome)
+
+    async def _slow_figures(self) -> SlowFigures:
+        if self._slow is None or self._slow_s <= _CHEAP_S or self._rounds % _SLOW_EVERY == 0:
+            began = time.monotonic()
+            self._slow = await figures.slow_figures(self._engine, self._known)
+            self._slow_s = time.monotonic() - began
+        return self._slow
 
     async def _count_decisions(self) -> None:
         if self._entry is None:  # what was decided before this process is counted by none

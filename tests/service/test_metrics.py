@@ -107,8 +107,14 @@ def test_rays_own_metrics_have_the_names_that_boards_ask_for(server: Prometheus)
 
 def test_the_boards_add_up(server: Prometheus, client: Client) -> None:
     processed = len(client.get("/image/all", status="PROCESSED"))
-    (images,) = server.query('sum(max by (model) (ray_safeguard_images{status="PROCESSED"}))')
-    assert 0 < float(images["value"][1]) <= processed
+
+    def shown() -> float:
+        return float(server.query('sum(max by (model) (ray_safeguard_images{status="PROCESSED"}))')[0]["value"][1])
+
+    end = time.monotonic() + LIMIT_S
+    while shown() != processed:
+        assert time.monotonic() < end, (shown(), processed)
+        time.sleep(1.0)
     load = {
         one["metric"]["deployment"]: float(one["value"][1])
         for one in server.query(BOARDS["capacity"][1][6].queries[0][0])
