@@ -41,6 +41,7 @@ from deployments.similarity.reader import Hit, Query, VectorReader
 from deployments.similarity.replicas import known_spaces
 from deployments.similarity.writer import VectorWriter
 from deployments.vision.factory import build_shapes
+from deployments.vision.sandbox import sandbox_of
 from storage import lookback_claims, lookbacks
 from storage.bank_changes import change_banks
 from storage.database import create_engine
@@ -170,7 +171,7 @@ async def measure(settings: Settings, options: argparse.Namespace, console: Cons
     processor = Processor(
         engine, objects, settings, registry, LocalNetworks(model, settings),
         LocalIndex(writer, VectorReader(settings, known_spaces(registry))), Linker(verifier, Limits(engine)),
-        build_shapes(registry), Generations(engine, registry), BankHashes(engine),
+        build_shapes(registry), Generations(engine, registry), BankHashes(engine), sandbox_of(settings),
     )  # fmt: skip
     await processor.generations.start()
     rng = np.random.default_rng(1)

@@ -57,6 +57,13 @@ class Settings(BaseSettings):
     )
     max_upload_bytes: int = Field(32 * 2**20, ge=1024, description="largest picture file accepted, bytes")
     max_pixels: int = Field(100_000_000, ge=1, description="largest width × height accepted, checked before decoding")
+    max_frames: int = Field(10_000, ge=1, description="frames or pages that an uploaded picture may have")
+    decode_cpu_s: float = Field(
+        15.0, ge=0.1, le=600, description="processor time that decoding one picture may take, seconds"
+    )
+    decode_workers: int = Field(
+        4, ge=1, le=64, description="processes at most in which a replica decodes what strangers send"
+    )
     exact_search_rows: int = Field(
         100_000, ge=1, description="vector tables up to so many rows are held in memory and searched exactly"
     )

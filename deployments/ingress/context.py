@@ -10,6 +10,7 @@ from configs.models import ModelRegistry
 from configs.settings import Settings
 from deployments.pipeline.bank_hashes import BankHashes
 from deployments.pipeline.search import Found
+from deployments.vision.sandbox import Sandbox
 from storage.objects import ObjectStore
 from storage.queues import UploadSignal
 
@@ -80,6 +81,7 @@ class Context:
     signal: UploadSignal
     platform: Platform
     hashes: BankHashes
+    sandbox: Sandbox
 
 
 # Coroutines, though they await nothing: FastAPI would send plain functions to its thread pool.
@@ -116,6 +118,10 @@ async def _platform(context: Annotated[Context, Depends(_context)]) -> Platform:
     return context.platform
 
 
+async def _sandbox(context: Annotated[Context, Depends(_context)]) -> Sandbox:
+    return context.sandbox
+
+
 UsesEngine = Annotated[AsyncEngine, Depends(_engine)]
 UsesObjects = Annotated[ObjectStore, Depends(_objects)]
 UsesSettings = Annotated[Settings, Depends(_settings)]
@@ -123,3 +129,4 @@ UsesRegistry = Annotated[ModelRegistry, Depends(_registry)]
 UsesSignal = Annotated[UploadSignal, Depends(_signal)]
 UsesPlatform = Annotated[Platform, Depends(_platform)]
 UsesHashes = Annotated[BankHashes, Depends(_hashes)]
+UsesSandbox = Annotated[Sandbox, Depends(_sandbox)]

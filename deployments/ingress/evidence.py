@@ -1,7 +1,7 @@
 """What is known of a stored image: matches, detections, the file itself. Changes nothing."""
 
-import asyncio
 import io
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
@@ -10,10 +10,10 @@ from PIL import Image, ImageFilter
 
 from configs.policies import Verdict
 from deployments.ingress.access import Scope
-from deployments.ingress.context import UsesEngine, UsesObjects, UsesSettings
+from deployments.ingress.context import UsesEngine, UsesObjects, UsesSandbox, UsesSettings
 from deployments.ingress.documents import problems, shown
 from deployments.ingress.schemas import BoxInPixels, Detected, ImageId, StoredMatch
-from deployments.vision.decoding import decode
+from deployments.vision.decoding import Decode, decode
 from storage import images
 from storage.keys import Principal
 from storage.moderation import verdict_of
@@ -93,12 +93,13 @@ async def detections(image_id: ImageId, _: _Reader, engine: UsesEngine) -> list[
     ]
 
 
-def blurred(data: bytes, max_pixels: int) -> bytes:
+def blurred(data: bytes, max_pixels: int, decode: Decode = decode) -> bytes:
     """A small blurred JPEG for people who must not meet the picture unprepared. Blocking.
 
     Args:
         data: the file.
         max_pixels: width × height at most.
+        decode: in this process, or in one that can be killed.
     Returns:
         JPEG with a long side of at most 320 pixels.
     Raises:
@@ -133,6 +134,7 @@ async def file(
     engine: UsesEngine,
     objects: UsesObjects,
     settings: UsesSettings,
+    sandbox: UsesSandbox,
     preview: Annotated[Literal["blurred"] | None, Query(description="a small blurred rendition instead")] = None,
     clear: Annotated[bool, Query(description="the file itself, also where files are guarded")] = False,
 ) -> Any:
@@ -143,5 +145,5 @@ async def file(
     if preview is None and not guarded:
         return RedirectResponse(await objects.signed_url(image.s3_path), 307, {"Cache-Control": "no-store"})
     data = await objects.get(image.s3_path)
-    picture = await asyncio.to_thread(blurred, data, settings.max_pixels)
+    picture = await sandbox.run(partial(blurred, data, settings.max_pixels, sandbox.decode))
     return Response(picture, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=300"})

@@ -1,10 +1,10 @@
 """Uploading, listing and deleting images (documented endpoints 1 to 3). Knows no network and no vectors."""
 
-import asyncio
 import json
 import logging
 import unicodedata
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -17,10 +17,9 @@ from configs.models import ModelRegistry
 from configs.settings import Settings
 from deployments.ingress.access import Scope
 from deployments.ingress.body import check, read_form
-from deployments.ingress.context import UsesEngine, UsesObjects, UsesPlatform, UsesRegistry, UsesSettings
+from deployments.ingress.context import UsesEngine, UsesObjects, UsesPlatform, UsesRegistry, UsesSandbox, UsesSettings
 from deployments.ingress.documents import problems, shown
 from deployments.ingress.schemas import MAX_ID, MODEL_NAME, ImageId, ImageInfo, ListedImage, Sent, UploadedImage
-from deployments.vision.decoding import probe
 from storage import images, uploads
 from storage.errors import InvalidInput, Unavailable
 from storage.keys import Principal
@@ -185,6 +184,7 @@ async def upload_image(
     objects: UsesObjects,
     settings: UsesSettings,
     registry: UsesRegistry,
+    sandbox: UsesSandbox,
     idempotency_key: Annotated[
         str | None, Header(pattern=r"^[ -~]{1,255}$", description="a repeat with the same key gets the first answer")
     ] = None,
@@ -195,9 +195,8 @@ async def upload_image(
         fields = check(UploadFields, values)
         refuse_unknown(fields.model_name, registry, settings)
         data = await read_picture(form.get("file"), settings)
-    info = await asyncio.to_thread(
-        probe, data, max_bytes=settings.max_upload_bytes, max_pixels=settings.max_pixels
-    )  # fmt: skip
+    limits = {"max_pixels": settings.max_pixels, "max_frames": settings.max_frames}
+    info = await sandbox.run(partial(sandbox.probe, data, max_bytes=settings.max_upload_bytes, **limits))
     image = await uploads.upload(
         engine,
         objects,

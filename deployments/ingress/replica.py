@@ -10,6 +10,7 @@ from deployments.ingress.context import Context
 from deployments.ingress.remote import RemotePlatform
 from deployments.logs import log_to_replica
 from deployments.pipeline.bank_hashes import BankHashes
+from deployments.vision.sandbox import sandbox_of
 from storage.database import create_engine
 from storage.objects import ObjectStore
 from storage.queues import UploadSignal
@@ -44,6 +45,7 @@ class Ingress:
             signal=UploadSignal(settings),
             platform=RemotePlatform(settings, pipeline, reader, writer, call_timeout_s),
             hashes=BankHashes(engine),
+            sandbox=sandbox_of(settings),
         )
         await self._context.signal.start()
 
@@ -57,5 +59,6 @@ class Ingress:
     async def __del__(self) -> None:
         """Graceful shutdown, after the last request."""
         await self._context.signal.close()
+        self._context.sandbox.close()
         self._context.objects.close()
         await self._context.engine.dispose()

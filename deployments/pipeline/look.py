@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -11,12 +12,13 @@ from numpy.typing import NDArray
 
 from configs.models import DescriptorSpec, ModelSpec
 from deployments.metrics.meters import stage
-from deployments.vision.decoding import decode
+from deployments.vision.decoding import Decode, decode
 from deployments.vision.details import Details, details_of
 from deployments.vision.gradients import gradient_layers, grey_square
 from deployments.vision.interfaces import Box, prepare_square
 from deployments.vision.margins import inner_box
 from deployments.vision.pdq import pdq_hashes
+from deployments.vision.sandbox import Sandbox
 from deployments.vision.shape import ShapeDescriptor
 from deployments.vision.views import WHOLE, BoxShares, View, frames_of, views_of
 from storage.errors import SafeGuardError
@@ -101,12 +103,20 @@ class Prepared:
 
 
 def prepare(
-    data: bytes, model: ModelSpec, shape: ShapeDescriptor | None, *, max_pixels: int, long_side: int, judge: bool = True
+    data: bytes,
+    model: ModelSpec,
+    shape: ShapeDescriptor | None,
+    *,
+    max_pixels: int,
+    long_side: int,
+    judge: bool = True,
+    decode: Decode = decode,
 ) -> Prepared:
     """Decodes a picture and makes all that needs no network. Blocking.
 
     Args:
         judge: for the content filter too.
+        decode: in this process, or in one that can be killed.
     Raises:
         UnsupportedImage, TooLarge: the picture cannot be read.
     """
@@ -165,6 +175,7 @@ async def look(
     long_side: int,
     judge: bool = True,
     others: Sequence[DescriptorSpec] = (),
+    sandbox: Sandbox | None = None,
 ) -> list[Look | SafeGuardError]:
     """Looks at several pictures at once; each that cannot be read fails alone.
 
@@ -175,18 +186,23 @@ async def look(
         max_pixels, long_side: limits of decoding.
         judge: ask the content filter too; a search does not need it.
         others: descriptors of the views beside the model's own.
+        sandbox: decodes pictures that nobody has decoded before, or that may have killed a process.
     Returns:
         For each picture what was seen, or why it cannot be read.
     """
 
     def attempt(data: bytes) -> Prepared | SafeGuardError:
         try:
-            return prepare(data, model, shape, max_pixels=max_pixels, long_side=long_side, judge=judge)
+            return prepare(
+                data, model, shape, max_pixels=max_pixels, long_side=long_side, judge=judge,
+                decode=sandbox.decode if sandbox else decode,
+            )  # fmt: skip
         except SafeGuardError as error:
             return error
 
+    run = sandbox.run if sandbox else asyncio.to_thread
     with stage("decode", len(pictures)):
-        prepared = await asyncio.gather(*(asyncio.to_thread(attempt, data) for data in pictures))
+        prepared = await asyncio.gather(*(run(partial(attempt, data)) for data in pictures))
     good = [item for item in prepared if isinstance(item, Prepared)]
     looks = iter(await describe(networks, model, good, others=others))
     return [item if isinstance(item, SafeGuardError) else next(looks) for item in prepared]

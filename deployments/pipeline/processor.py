@@ -21,6 +21,7 @@ from deployments.pipeline.linking import Linker
 from deployments.pipeline.look import Look, Networks, look
 from deployments.pipeline.matching import candidates_query
 from deployments.similarity.reader import Hit, Query
+from deployments.vision.sandbox import Sandbox
 from deployments.vision.shape import ShapeDescriptor
 from deployments.vision.views import View
 from storage import claims as claiming
@@ -74,16 +75,25 @@ class Processor:
     shapes: dict[str, ShapeDescriptor]
     generations: Generations
     hashes: BankHashes
+    sandbox: Sandbox
     _written: set[int] = field(default_factory=set, init=False, repr=False)
     """Images in work whose vectors may be stored already: another claim of them must replace those."""
 
     async def look(
-        self, model: ModelSpec, pictures: Sequence[bytes], *, judge: bool = True, others: Sequence[ModelSpec] = ()
+        self,
+        model: ModelSpec,
+        pictures: Sequence[bytes],
+        *,
+        judge: bool = True,
+        others: Sequence[ModelSpec] = (),
+        apart: bool = False,
     ) -> list[Look | SafeGuardError]:
         """See ``deployments.pipeline.look.look``, within the limits of the settings.
 
         Args:
             others: the same model with other descriptors, whose vectors are wanted too.
+            apart: decode in processes that can be killed. Uploads have passed one already, in the ingress, so it is for
+                pictures that have not, and for those whose processing has failed before. See benchmarks/sandbox.py.
         """
         return await look(
             self.networks,
@@ -94,6 +104,7 @@ class Processor:
             long_side=self.settings.decode_long_side,
             judge=judge,
             others=[one.descriptor for one in others],
+            sandbox=self.sandbox if apart else None,
         )
 
     async def process(self, held: Sequence[Claim]) -> None:
@@ -169,15 +180,16 @@ class Processor:
             else:
                 await self._release([claim], "the object store did not answer", blameless=True)
         seen: list[tuple[Claim, Look]] = []
-        looks = await self.look(models[0], [data for _, data in present], others=models[1:])
+        apart = again or any(claim.attempt > 1 for claim in held)
+        looks = await self.look(models[0], [data for _, data in present], others=models[1:], apart=apart)
         for (claim, _), found in zip(present, looks, strict=True):
             if isinstance(found, Look) and found.sha256 == claim.sha256:
                 seen.append((claim, found))
             elif isinstance(found, Look):
                 await self._release([claim], "the stored picture is not the one uploaded", permanent=True)
             else:
-                permanent = isinstance(found, UnsupportedImage | TooLarge)
-                await self._release([claim], str(found), permanent=permanent)
+                permanent, blameless = isinstance(found, UnsupportedImage | TooLarge), isinstance(found, Unavailable)
+                await self._release([claim], str(found), permanent=permanent, blameless=blameless)
         if seen:
             await self._finish(models, seen, again)
 

@@ -29,6 +29,7 @@ from deployments.similarity.reader import Hit, Query
 from deployments.vision.factory import build_shapes
 from deployments.vision.interfaces import Box
 from deployments.vision.onnx_networks import limit_opencv_threads
+from deployments.vision.sandbox import sandbox_of
 from storage.database import create_engine
 from storage.errors import Unavailable
 from storage.lookbacks import LOOKBACK_CHANNEL
@@ -147,6 +148,7 @@ class Pipeline:
             build_shapes(registry),
             Generations(engine, registry),
             BankHashes(engine),
+            sandbox_of(settings),
         )
         await ensure_active(engine, actor="pipeline")
         await self._processor.generations.start()
@@ -183,3 +185,4 @@ class Pipeline:
         """Graceful shutdown: claims no more, finishes what is in work."""
         for part in (self._lookbacks, self._loop, self._begun, self._signal):
             await part.close()
+        self._processor.sandbox.close()

@@ -38,7 +38,7 @@ async def search(
         Unavailable: a part of the platform does not answer.
     """
     model = await processor.generations.live(model_name)  # read once: a switch meanwhile mixes nothing
-    (seen,) = await processor.look(model, [data], judge=False)
+    (seen,) = await processor.look(model, [data], judge=False, apart=True)
     if not isinstance(seen, Look):
         raise seen
     (hits,) = await processor.index.search([candidates_query(model, seen, exclude=exclude)], None)

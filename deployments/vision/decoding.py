@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,12 @@ class DecodedImage:
     media_type: str
 
 
+class Decode(Protocol):
+    """``decode``, wherever it is done."""
+
+    def __call__(self, data: bytes, *, max_pixels: int, long_side: int) -> DecodedImage: ...
+
+
 @contextmanager
 def _opened(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
     try:
@@ -73,20 +80,23 @@ def _media_type(image: Image.Image) -> str:
     return _MEDIA_TYPES.get(kind, Image.MIME[kind])
 
 
-def probe(data: bytes, *, max_bytes: int, max_pixels: int) -> ImageInfo:
+def probe(data: bytes, *, max_bytes: int, max_pixels: int, max_frames: int) -> ImageInfo:
     """Makes sure, at little cost, that the bytes are an image that can be decoded. Blocking.
 
     Args:
         data: the file as sent.
-        max_bytes, max_pixels: limits.
+        max_bytes, max_pixels, max_frames: limits.
     Raises:
-        TooLarge: too many bytes or pixels.
+        TooLarge: too many bytes, pixels or frames.
         UnsupportedImage: not an image we read, damaged, or cut short.
     """
     if len(data) > max_bytes:
         raise TooLarge(f"{len(data)} bytes are over the limit of {max_bytes}")
     with _opened(data, max_pixels) as image:
         info = ImageInfo(_media_type(image), *_displayed(image))
+        frames = getattr(image, "n_frames", 1)
+        if frames > max_frames:
+            raise TooLarge(f"{frames} frames are over the limit of {max_frames}")
         reduced = image.draft(None, (1, 1)) is not None
         if reduced or image.width * image.height <= _PROBE_PIXELS:
             image.load()

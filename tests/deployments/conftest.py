@@ -8,6 +8,8 @@ from ray.serve._private.common import DeploymentID, ReplicaID
 from ray.serve._private.config import DeploymentConfig
 from ray.serve.schema import ReplicaRank
 
+from deployments.vision.sandbox import Sandbox
+
 
 @pytest.fixture(scope="module")
 def within_serve() -> Iterator[None]:
@@ -21,3 +23,11 @@ def within_serve() -> Iterator[None]:
     )
     yield
     context._INTERNAL_REPLICA_CONTEXT = None
+
+
+@pytest.fixture(scope="session")
+def sandbox() -> Iterator[Sandbox]:
+    """Processes that decode, as each replica has them."""
+    made = Sandbox(workers=2, cpu_s=10.0, max_pixels=10**8)
+    yield made
+    made.close()

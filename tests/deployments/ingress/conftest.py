@@ -23,6 +23,7 @@ from deployments.pipeline.search import Found
 from deployments.vision.decoding import decode
 from deployments.vision.pdq import pdq_hashes
 from storage import image_members
+from deployments.vision.sandbox import Sandbox
 from storage.errors import NotFound, Unavailable, UnsupportedImage
 from storage.keys import create_key
 from storage.objects import ObjectStore
@@ -114,7 +115,7 @@ def platform(engine: AsyncEngine, objects: ObjectStore) -> PdqPlatform:
 
 @pytest.fixture
 async def make_app(
-    engine: AsyncEngine, objects: ObjectStore, servers: Settings, platform: PdqPlatform
+    engine: AsyncEngine, objects: ObjectStore, servers: Settings, platform: PdqPlatform, sandbox: Sandbox
 ) -> AsyncIterator[MakeApp]:
     signals = []
 
@@ -125,7 +126,7 @@ async def make_app(
         await signal.start()
         parts = {
             "engine": engine, "objects": objects, "settings": options, "signal": signal, "platform": platform,
-            "registry": load_models(options.models_file), "hashes": BankHashes(engine), **(collaborators or {}),
+            "registry": load_models(options.models_file), "sandbox": sandbox, "hashes": BankHashes(engine), **(collaborators or {}),
         }  # fmt: skip
         return create_app(Context(**parts))
 

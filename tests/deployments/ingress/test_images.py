@@ -10,8 +10,10 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from deployments.vision.sandbox import Sandbox
 from storage.objects import ObjectStore
 from tests.deployments.ingress.conftest import MakeApp, MakeClient, PdqPlatform, Upload, is_problem, picture
+from tests.deployments.vision.test_sandbox import noise
 
 TIME = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00$")
 
@@ -245,3 +247,17 @@ async def test_delete_stands_when_vectors_cannot_be_removed_now(
     platform.down = True
     assert (await client.delete(f"/image/{image_id}")).status_code == 204
     is_problem(await client.get(f"/image/{image_id}"), 404)
+
+
+async def test_a_picture_that_takes_its_decoder_too_long_is_refused_and_harms_no_other(
+    make_app: MakeApp, make_client: MakeClient, queue: str
+) -> None:
+    hasty = Sandbox(workers=2, cpu_s=0.05, max_pixels=10**8)
+    client = await make_client("image:write", target=await make_app({"sandbox": hasty}))
+    files = [noise(4000), picture(), picture()]
+    answers = await asyncio.gather(
+        *(client.post("/image", data={"name": "n", "model_name": queue}, files={"file": one}) for one in files)
+    )
+    assert "decoding it takes over" in is_problem(answers[0], 415)["detail"]
+    assert [answer.status_code for answer in answers[1:]] == [201, 201]
+    hasty.close()

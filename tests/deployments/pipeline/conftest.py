@@ -26,6 +26,7 @@ from deployments.similarity.writer import VectorWriter
 from deployments.vision.decoding import probe
 from deployments.vision.factory import build_shapes
 from deployments.vision.interfaces import Box
+from deployments.vision.sandbox import Sandbox
 from storage import claims
 from storage.claims import Claim
 from storage.objects import ObjectStore
@@ -103,7 +104,7 @@ def other(model: ModelSpec) -> DescriptorSpec:
 @pytest_asyncio.fixture
 async def processor(
     engine: AsyncEngine, objects: ObjectStore, servers: Settings, model: ModelSpec, networks: LocalNetworks,
-    other: DescriptorSpec,
+    other: DescriptorSpec, sandbox: Sandbox,
 ) -> AsyncIterator[Processor]:  # fmt: skip
     """Everything real, with short pauses between attempts."""
     settings = servers.model_copy(update={"retry_delay_s": 0.0, "max_attempts": 3})
@@ -123,6 +124,7 @@ async def processor(
         build_shapes(registry),
         Generations(engine, registry, fresh_s=0.0),
         BankHashes(engine),
+        sandbox,
     )
     await writer.close()
     await empty(engine, model.name)
@@ -143,7 +145,7 @@ def put(engine: AsyncEngine, objects: ObjectStore, model: ModelSpec) -> Upload:
     async def store(data: bytes, name: str = "picture.jpg", *, checked: bool = True) -> Image:
         size, kind = (1, 1), "image/jpeg"
         if checked:
-            info = probe(data, max_bytes=10**8, max_pixels=10**8)
+            info = probe(data, max_bytes=10**8, max_pixels=10**8, max_frames=1000)
             size, kind = (info.width, info.height), info.media_type
         return await upload(engine, objects, NewImage(name, model.name, data, kind, *size), caller=0)
 

@@ -19,6 +19,7 @@ from deployments.pipeline.processor import Processor
 from deployments.pipeline.verification import Verifier
 from deployments.similarity.reader import Hit, Query, VectorReader
 from deployments.similarity.replicas import known_spaces
+from deployments.vision.sandbox import sandbox_of
 from storage import lookback_claims
 from storage.database import create_engine
 from storage.objects import ObjectStore
@@ -48,7 +49,7 @@ async def main() -> None:
     networks: Any = None
     processor = Processor(
         engine, objects, settings, registry, networks, index, linker, {}, Generations(engine, registry),
-        BankHashes(engine),
+        BankHashes(engine), sandbox_of(settings),
     )  # fmt: skip
     worker = LookBackWorker(processor, span=2)
     held = await lookback_claims.claim(engine, lease_s=60, max_attempts=3)

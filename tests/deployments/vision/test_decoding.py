@@ -11,7 +11,7 @@ from PIL import Image
 from deployments.vision.decoding import decode, probe
 from storage.errors import TooLarge, UnsupportedImage
 
-LIMITS = {"max_bytes": 10**7, "max_pixels": 10**6}
+LIMITS = {"max_bytes": 10**7, "max_pixels": 10**6, "max_frames": 50}
 
 
 def halves(width: int = 80, height: int = 40) -> Image.Image:
@@ -79,6 +79,15 @@ def test_first_frame_of_an_animation() -> None:
     assert look(data)[16, 16, 0] > 200
 
 
+@pytest.mark.parametrize("kind", ["GIF", "TIFF", "WEBP", "PNG", "AVIF"])
+def test_frames_are_limited(kind: str) -> None:
+    frames = [Image.new("RGB", (32, 32), (shade, 0, 0)) for shade in range(0, 255, 5)]
+    data = saved(frames[0], kind, save_all=True, append_images=frames[1:50])
+    assert probe(data, **LIMITS).width == 32
+    with pytest.raises(TooLarge, match="51 frames are over the limit of 50"):
+        probe(saved(frames[0], kind, save_all=True, append_images=frames[1:]), **LIMITS)
+
+
 def test_large_pictures_are_shrunk_and_keep_their_size_on_record() -> None:
     decoded = decode(saved(halves(1000, 500), "JPEG"), max_pixels=10**6, long_side=300)
     assert (decoded.width, decoded.height) == (1000, 500)
@@ -99,7 +108,7 @@ def test_bombs_are_refused_before_they_are_decoded() -> None:
     with pytest.raises(TooLarge, match="1001 × 1000 pixels are over the limit of 1000000"):
         probe(saved(halves(1001, 1000), "PNG"), **LIMITS)
     with pytest.raises(TooLarge, match="bytes are over"):
-        probe(b"x" * 11, max_bytes=10, max_pixels=10)
+        probe(b"x" * 11, max_bytes=10, max_pixels=10, max_frames=1)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
