@@ -1,6 +1,7 @@
 """Every option of the platform, from the environment (``SAFEGUARD_*``) or ``<home>/settings.env``. Imports nothing of ours."""
 
 import os
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -54,6 +55,13 @@ class Settings(BaseSettings):
 
     public_url: str | None = Field(
         None, description="base address in callback URLs, e.g. https://safeguard.example; unset: taken from the request"
+    )
+    trusted_proxies: Annotated[list[IPvAnyNetwork], NoDecode] = Field(
+        default=[ip_network("127.0.0.0/8"), ip_network("::1/128")],
+        description="networks of the proxies in front, whose X-Forwarded-For is believed",
+    )
+    wrong_keys_per_minute: int = Field(
+        30, ge=0, description="wrong keys an address may send to a replica in a minute; 0: any number"
     )
     max_upload_bytes: int = Field(32 * 2**20, ge=1024, description="largest picture file accepted, bytes")
     max_pixels: int = Field(100_000_000, ge=1, description="largest width × height accepted, checked before decoding")
@@ -151,7 +159,7 @@ class Settings(BaseSettings):
         0, ge=0, le=256, description="threads of one network call; 0: the replica's own CPU share, at least 1"
     )
 
-    @field_validator("webhook_allow_private", mode="before")
+    @field_validator("webhook_allow_private", "trusted_proxies", mode="before")
     @classmethod
     def _separated(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value

@@ -1,10 +1,10 @@
 """API keys of one installation, for the command line. May import storage and configs."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from graphs.opening import opened
-from storage.keys import create_key, list_keys, revoke_key
+from storage.keys import create_key, list_keys, revoke_key, rotate_key
 from storage.tables import ApiKey
 
 _ACTOR = "command line"
@@ -28,3 +28,9 @@ async def drop_key(home: Path | None, name: str) -> None:
     """See ``storage.keys.revoke_key``."""
     async with opened(home) as (_, engine):
         await revoke_key(engine, name, actor=_ACTOR)
+
+
+async def renew_key(home: Path | None, name: str, overlap: timedelta) -> str:
+    """See ``storage.keys.rotate_key``."""
+    async with opened(home) as (_, engine):
+        return await rotate_key(engine, name, overlap=overlap, actor=_ACTOR)

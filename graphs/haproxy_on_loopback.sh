@@ -1,8 +1,11 @@
 #!/bin/sh
-# Ray binds HAProxy's pages of statistics and metrics to every interface and has no option for it: bind them to loopback.
+# What Ray has no options for: HAProxy's pages of statistics and metrics are bound to loopback instead of every interface,
+# the application learns who called, and callers do not learn what answers.
 for argument in "$@"; do
     case "$argument" in
-    *.cfg) sed -i -e 's/bind \*:/bind 127.0.0.1:/' -e 's/bind :/bind 127.0.0.1:/' "$argument" ;;
+    *.cfg) sed -i -e 's/bind \*:/bind 127.0.0.1:/' -e 's/bind :/bind 127.0.0.1:/' \
+        -e 's/^defaults$/defaults\n    option forwardfor/' \
+        -e 's/^frontend http_frontend$/frontend http_frontend\n    http-response del-header server/' "$argument" ;;
     esac
 done
 exec "$SAFEGUARD_HAPROXY" "$@"

@@ -3,7 +3,7 @@
 import hashlib
 import secrets
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import insert, select, text, update
 from sqlalchemy.exc import IntegrityError
@@ -30,6 +30,8 @@ class Principal:
 
 
 def _hash(key: str) -> bytes:
+    """What is stored and looked up. No comparison can be timed: how far a wrong key's hash agrees with a stored one is
+    chance, and says nothing of how far the keys do."""
     return hashlib.sha256(key.encode()).digest()
 
 
@@ -141,3 +143,46 @@ async def revoke_key(engine: AsyncEngine, name: str, *, actor: str) -> None:
             await record(connection, actor, "key.revoke", f"key/{name}", {})
         elif (await connection.execute(select(col(ApiKey.id)).where(mine))).one_or_none() is None:
             raise NotFound(f"there is no key named {name!r}")
+
+
+async def rotate_key(engine: AsyncEngine, name: str, *, overlap: timedelta, actor: str) -> str:
+    """Replaces a key by a new one of the same name, scopes, limit and length of life.
+
+    The old one goes on for a while under another name, ``NAME/old-ID``, so that its users can change over.
+
+    Args:
+        overlap: how long the old one is still valid, unless it expires sooner.
+        actor: who, for the audit.
+    Returns:
+        The new key: the one time it can be seen.
+    Raises:
+        NotFound: there is no key of that name.
+        Conflict: it is revoked or expired, so there is nothing to go on with.
+        InvalidInput: a negative overlap.
+    """
+    if overlap < timedelta(0):
+        raise InvalidInput("the overlap must not be negative", "overlap")
+    key = _PREFIX + secrets.token_urlsafe(32)
+    async with engine.begin() as connection:
+        found = select(*columns_of(ApiKey), func.now().label("now")).where(col(ApiKey.name) == name).with_for_update()
+        old = (await connection.execute(found)).one_or_none()
+        if old is None:
+            raise NotFound(f"there is no key named {name!r}")
+        if old.revoked_at is not None or (old.expires_at is not None and old.expires_at <= old.now):
+            raise Conflict(f"the key {name!r} is revoked or expired; make a new one")
+        last = min(old.now + overlap, old.expires_at or datetime.max.replace(tzinfo=UTC))
+        kept = f"{name}/old-{old.id}"
+        await connection.execute(update(ApiKey).where(col(ApiKey.id) == old.id).values(name=kept, expires_at=last))
+        expires = old.now + (old.expires_at - old.created_at) if old.expires_at else None
+        await connection.execute(
+            insert(ApiKey).values(
+                name=name, hash=_hash(key), scopes=old.scopes, expires_at=expires, rate_limit=old.rate_limit
+            )
+        )
+        detail = {
+            "old": kept,
+            "old_expires_at": last.astimezone(UTC).isoformat(),
+            "expires_at": expires and expires.astimezone(UTC).isoformat(),
+        }
+        await record(connection, actor, "key.rotate", f"key/{name}", detail)
+    return key

@@ -3,10 +3,11 @@
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
-from fastapi import Depends, Security
+from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
-from deployments.ingress.context import UsesEngine
+from deployments.ingress.context import UsesEngine, UsesSettings
+from deployments.ingress.guessing import WrongKeys, client_address
 from storage.errors import Forbidden, Unauthenticated
 from storage.keys import SCOPES, Principal, authenticate
 
@@ -15,7 +16,9 @@ _header = APIKeyHeader(name="X-API-Key", auto_error=False, scheme_name="ApiKey",
 
 
 async def principal(
+    request: Request,
     engine: UsesEngine,
+    settings: UsesSettings,
     bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
     header: Annotated[str | None, Security(_header)],
 ) -> Principal:
@@ -23,12 +26,19 @@ async def principal(
 
     Raises:
         Unauthenticated: no key, or one that is unknown, expired or revoked.
-        RateLimited: the key's limit is used up.
+        RateLimited: the key's limit is used up, or too many wrong keys came from the caller's address.
     """
     key = bearer.credentials if bearer is not None else header
     if not key:
         raise Unauthenticated("send a key as `Authorization: Bearer <key>` or `X-API-Key: <key>`")
-    return await authenticate(engine, key)
+    wrong: WrongKeys = request.app.state.wrong_keys
+    address = client_address(request, settings.trusted_proxies)
+    wrong.check(address)
+    try:
+        return await authenticate(engine, key)
+    except Unauthenticated:
+        wrong.count(address)
+        raise
 
 
 def _allows(scope: str) -> Callable[[Principal], Awaitable[Principal]]:

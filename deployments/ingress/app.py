@@ -30,6 +30,7 @@ from deployments.ingress.hma import curation as hma_curation
 from deployments.ingress.hma import hashing as hma_hashing
 from deployments.ingress.hma import matching as hma_matching
 from deployments.ingress.metering import RequestMeter
+from deployments.ingress.guessing import WrongKeys
 
 BASE_PATH = "/api/v1"
 _TAGS = [
@@ -72,6 +73,7 @@ def create_app(context: Context) -> FastAPI:
         redoc_url=None,
     )
     app.state.context = context
+    app.state.wrong_keys = WrongKeys(context.settings.wrong_keys_per_minute)
     problems.install(app)
     app.add_middleware(
         BodyLimit,

@@ -1,4 +1,4 @@
-"""The group `keys`: API keys, made, listed and revoked."""
+"""The group `keys`: API keys, made, listed, rotated and revoked."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -9,7 +9,7 @@ from rich.table import Table
 
 from graphs.commands.console import Home, console
 
-group = typer.Typer(no_args_is_help=True, help="API keys: make, list, revoke.")
+group = typer.Typer(no_args_is_help=True, help="API keys: make, list, rotate, revoke.")
 
 
 def register(app: typer.Typer) -> None:
@@ -54,3 +54,15 @@ def revoke(name: str, home: Home = None) -> None:
 
     asyncio.run(drop_key(home, name))
     console.print(f"{name} is revoked")
+
+
+@group.command("rotate")
+def rotate(
+    name: str,
+    overlap: Annotated[float, typer.Option(help="hours for which the old key is still valid", min=0, max=8760)] = 24.0,
+    home: Home = None,
+) -> None:
+    """Replaces a key by a new one with the same rights and prints it; the old one goes on for a while."""
+    from graphs.accounts import renew_key
+
+    print(asyncio.run(renew_key(home, name, timedelta(hours=overlap))))

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from storage.errors import Conflict, InvalidInput, NotFound, RateLimited, Unauthenticated
-from storage.keys import authenticate, create_key, list_keys, revoke_key
+from storage.keys import authenticate, create_key, list_keys, revoke_key, rotate_key
 
 
 @pytest.fixture
@@ -70,3 +70,43 @@ async def test_names_are_unique(engine: AsyncEngine, name: str) -> None:
     await create_key(engine, name, ["admin"], actor="test")
     with pytest.raises(Conflict):
         await create_key(engine, name, ["admin"], actor="test")
+
+
+async def test_rotation_gives_a_new_key_and_the_old_one_goes_on_for_a_while(engine: AsyncEngine, name: str) -> None:
+    first = await create_key(
+        engine, name, ["moderate"], rate_limit=100, expires_at=datetime.now(UTC) + timedelta(days=30), actor="test"
+    )
+    second = await rotate_key(engine, name, overlap=timedelta(hours=1), actor="test")
+    new, old = await authenticate(engine, second), await authenticate(engine, first)
+    assert new.scopes == old.scopes == {"moderate"} and new.name == name and old.name == f"{name}/old-{old.key_id}"
+    rows = {one.name: one for one in await list_keys(engine) if one.name.startswith(name)}
+    in_an_hour = rows[old.name].expires_at
+    assert in_an_hour is not None and timedelta(minutes=59) < in_an_hour - datetime.now(UTC) <= timedelta(hours=1)
+    life = rows[name].expires_at
+    assert life is not None and timedelta(days=29) < life - datetime.now(UTC) <= timedelta(days=30)
+    assert rows[name].rate_limit == 100
+    third = await rotate_key(engine, name, overlap=timedelta(0), actor="test")
+    with pytest.raises(Unauthenticated):
+        await authenticate(engine, second)
+    assert (await authenticate(engine, third)).name == name
+    async with engine.connect() as connection:
+        statement = text("SELECT detail FROM audit WHERE action = 'key.rotate' AND subject = :s ORDER BY sequence")
+        details = (await connection.execute(statement, {"s": f"key/{name}"})).scalars().all()
+    assert [one["old"] for one in details] == [old.name, f"{name}/old-{new.key_id}"]
+    assert not any(key in str(details) for key in (first, second, third))
+
+
+async def test_only_a_valid_key_is_rotated(engine: AsyncEngine, name: str) -> None:
+    with pytest.raises(NotFound):
+        await rotate_key(engine, name, overlap=timedelta(0), actor="test")
+    key = await create_key(engine, name, ["admin"], actor="test")
+    with pytest.raises(InvalidInput):
+        await rotate_key(engine, name, overlap=timedelta(hours=-1), actor="test")
+    made = await asyncio.gather(
+        *(rotate_key(engine, name, overlap=timedelta(hours=1), actor="test") for _ in range(3)), return_exceptions=True
+    )
+    assert all(isinstance(one, str | NotFound) for one in made) and any(isinstance(one, str) for one in made)
+    assert (await authenticate(engine, key)).name.startswith(f"{name}/old-")
+    await revoke_key(engine, name, actor="test")
+    with pytest.raises(Conflict):
+        await rotate_key(engine, name, overlap=timedelta(hours=1), actor="test")
