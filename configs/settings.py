@@ -60,6 +60,9 @@ class Settings(BaseSettings):
         default=[ip_network("127.0.0.0/8"), ip_network("::1/128")],
         description="networks of the proxies in front, whose X-Forwarded-For is believed",
     )
+    hsts_s: int = Field(
+        0, ge=0, description="behind TLS: how long browsers shall come by TLS only (HSTS), seconds; 0: not said"
+    )
     wrong_keys_per_minute: int = Field(
         30, ge=0, description="wrong keys an address may send to a replica in a minute; 0: any number"
     )

@@ -31,6 +31,7 @@ from deployments.ingress.hma import hashing as hma_hashing
 from deployments.ingress.hma import matching as hma_matching
 from deployments.ingress.metering import RequestMeter
 from deployments.ingress.guessing import WrongKeys
+from deployments.ingress.headers import SecurityHeaders
 
 BASE_PATH = "/api/v1"
 _TAGS = [
@@ -106,4 +107,8 @@ def create_app(context: Context) -> FastAPI:
         app.include_router(module.router, prefix=BASE_PATH)
     app.include_router(health.router)
     app.openapi = lambda: documents.describe(app)  # type: ignore[method-assign]
+    # Not add_middleware: what that adds lies within the part that answers to unexpected errors.
+    inner = app.build_middleware_stack
+    hsts_s = context.settings.hsts_s
+    app.build_middleware_stack = lambda: SecurityHeaders(inner(), hsts_s=hsts_s)  # type: ignore[method-assign]
     return app
