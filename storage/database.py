@@ -42,6 +42,7 @@ def create_engine(settings: Settings, *, pool_size: int | None = None) -> AsyncE
         max_overflow=2,
         pool_timeout=settings.database_timeout_s,
         pool_pre_ping=True,
+        hide_parameters=True,  # errors are logged with their statement; its values may be secrets
         connect_args={
             "timeout": settings.database_timeout_s,
             "command_timeout": settings.database_timeout_s,

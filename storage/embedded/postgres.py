@@ -113,6 +113,7 @@ class EmbeddedPostgres:
             "shared_buffers": "128MB",
             "logging_collector": "off",
             "log_min_messages": "warning",
+            "log_error_verbosity": "terse",  # the detail of a violated constraint is the whole row, secrets included
         }
         command = [self._program("postgres"), "-D", str(self._data), "-p", str(self._ports.take("postgresql"))]
         for name, value in options.items():
