@@ -26,12 +26,12 @@ from deployments.ingress import (
 )
 from deployments.ingress.body import FORM_BYTES, BodyLimit
 from deployments.ingress.context import Context
+from deployments.ingress.guessing import WrongKeys
+from deployments.ingress.headers import SecurityHeaders
 from deployments.ingress.hma import curation as hma_curation
 from deployments.ingress.hma import hashing as hma_hashing
 from deployments.ingress.hma import matching as hma_matching
 from deployments.ingress.metering import RequestMeter
-from deployments.ingress.guessing import WrongKeys
-from deployments.ingress.headers import SecurityHeaders
 
 BASE_PATH = "/api/v1"
 _TAGS = [

@@ -7,7 +7,7 @@ from starlette.datastructures import UploadFile
 
 from deployments.ingress.access import Scope
 from deployments.ingress.body import read_form
-from deployments.ingress.context import UsesRegistry, UsesSettings
+from deployments.ingress.context import UsesRegistry, UsesSandbox, UsesSettings
 from deployments.ingress.documents import problems, shown
 from deployments.ingress.hma.fetching import fetch
 from deployments.ingress.hma.schemas import ContentType, Types, Url
@@ -74,13 +74,14 @@ async def hash_url(
     _: Annotated[Principal, Scope("image:read")],
     settings: UsesSettings,
     registry: UsesRegistry,
+    sandbox: UsesSandbox,
     url: Url = None,
     content_type: ContentType = None,
     types: Types = None,
 ) -> Any:
     """Fetches it from the public internet, within the limits of webhooks; redirects are checked like addresses."""
     wanted = types_of(types)
-    return await signals_of(await photo_at(url, content_type, settings), wanted, settings, registry)
+    return await signals_of(await photo_at(url, content_type, settings), wanted, settings, registry, sandbox)
 
 
 @router.post(
@@ -95,8 +96,9 @@ async def hash_file(
     _: Annotated[Principal, Scope("image:read")],
     settings: UsesSettings,
     registry: UsesRegistry,
+    sandbox: UsesSandbox,
     types: Types = None,
 ) -> Any:
     """Nothing is stored."""
     wanted = types_of(types)
-    return await signals_of(await photo_of(request, settings), wanted, settings, registry)
+    return await signals_of(await photo_of(request, settings), wanted, settings, registry, sandbox)

@@ -9,7 +9,7 @@ from pydantic import RootModel, field_validator
 
 from deployments.ingress.access import Scope
 from deployments.ingress.body import read_json
-from deployments.ingress.context import UsesEngine, UsesHashes, UsesPlatform, UsesRegistry, UsesSettings
+from deployments.ingress.context import UsesEngine, UsesHashes, UsesPlatform, UsesRegistry, UsesSandbox, UsesSettings
 from deployments.ingress.documents import problems, sent, shown
 from deployments.ingress.hma.hashing import FORM, photo_at, photo_of
 from deployments.ingress.hma.lookup import Matcher
@@ -90,6 +90,7 @@ async def lookup(
     matcher: UsesMatcher,
     settings: UsesSettings,
     registry: UsesRegistry,
+    sandbox: UsesSandbox,
     url: Url = None,
     content_type: ContentType = None,
     types: Types = None,
@@ -106,7 +107,7 @@ async def lookup(
             raise InvalidInput("either url, or both signal and signal_type, are required", "signal")
         return await _by_bank(matcher, signal_type, signal, banks, bypass_coinflip)
     wanted = types_of(types)
-    signals = await signals_of(await photo_at(url, content_type, settings), wanted, settings, registry)
+    signals = await signals_of(await photo_at(url, content_type, settings), wanted, settings, registry, sandbox)
     found = {one: await _by_bank(matcher, one, value, banks, bypass_coinflip) for one, value in signals.items()}
     return found if signal_type is None else found.get(type_of(signal_type), {})
 
@@ -124,6 +125,7 @@ async def lookup_file(
     matcher: UsesMatcher,
     settings: UsesSettings,
     registry: UsesRegistry,
+    sandbox: UsesSandbox,
     types: Types = None,
     banks: Banks = None,
     seed: Seed = None,
@@ -131,7 +133,7 @@ async def lookup_file(
 ) -> Any:
     """Hashes the photo and looks its hashes up; nothing is stored."""
     wanted = types_of(types)
-    signals = await signals_of(await photo_of(request, settings), wanted, settings, registry)
+    signals = await signals_of(await photo_of(request, settings), wanted, settings, registry, sandbox)
     return {one: await _by_bank(matcher, one, value, banks, bypass_coinflip) for one, value in signals.items()}
 
 

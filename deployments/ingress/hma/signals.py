@@ -1,13 +1,12 @@
 """Signals as Hasher-Matcher-Actioner names them: PDQ and SHA-256 of a photo, in hexadecimal. Knows no route."""
 
-import asyncio
 import hashlib
 import re
 
 from configs.models import ModelRegistry
 from configs.settings import Settings
-from deployments.vision.decoding import decode, probe
 from deployments.vision.pdq import pdq_hashes
+from deployments.vision.sandbox import Sandbox
 from storage.errors import InvalidInput
 
 PDQ, SHA256, PHOTO = "pdq", "sha256", "photo"
@@ -66,7 +65,9 @@ def hash_of(signal: str, field: str = "signal") -> bytes:
     return bytes.fromhex(signal)
 
 
-async def signals_of(data: bytes, wanted: list[str], settings: Settings, registry: ModelRegistry) -> dict[str, str]:
+async def signals_of(
+    data: bytes, wanted: list[str], settings: Settings, registry: ModelRegistry, sandbox: Sandbox
+) -> dict[str, str]:
     """The signals of a picture; PDQ is empty where it has too little structure, as Hasher-Matcher-Actioner has it.
 
     Raises:
@@ -75,15 +76,18 @@ async def signals_of(data: bytes, wanted: list[str], settings: Settings, registr
     least = registry[registry.default].thresholds.pdq_min_quality
 
     def compute() -> dict[str, str]:
-        probe(data, max_bytes=settings.max_upload_bytes, max_pixels=settings.max_pixels)
+        limits = {"max_pixels": settings.max_pixels, "max_frames": settings.max_frames}
+        sandbox.probe(data, max_bytes=settings.max_upload_bytes, **limits)
         found = {}
         for one in wanted:
             if one == PDQ:
-                pixels = decode(data, max_pixels=settings.max_pixels, long_side=settings.decode_long_side).pixels
+                pixels = sandbox.decode(
+                    data, max_pixels=settings.max_pixels, long_side=settings.decode_long_side
+                ).pixels
                 hashes, quality = pdq_hashes(pixels)
                 found[one] = hashes[0].tobytes().hex() if quality >= least else ""
             else:
                 found[one] = hashlib.sha256(data).hexdigest()
         return found
 
-    return await asyncio.to_thread(compute)
+    return await sandbox.run(compute)

@@ -22,8 +22,8 @@ from deployments.pipeline.bank_hashes import BankHashes
 from deployments.pipeline.search import Found
 from deployments.vision.decoding import decode
 from deployments.vision.pdq import pdq_hashes
-from storage import image_members
 from deployments.vision.sandbox import Sandbox
+from storage import image_members
 from storage.errors import NotFound, Unavailable, UnsupportedImage
 from storage.keys import create_key
 from storage.objects import ObjectStore
@@ -126,7 +126,8 @@ async def make_app(
         await signal.start()
         parts = {
             "engine": engine, "objects": objects, "settings": options, "signal": signal, "platform": platform,
-            "registry": load_models(options.models_file), "sandbox": sandbox, "hashes": BankHashes(engine), **(collaborators or {}),
+            "registry": load_models(options.models_file), "sandbox": sandbox,
+            "hashes": BankHashes(engine), **(collaborators or {}),
         }  # fmt: skip
         return create_app(Context(**parts))
 
