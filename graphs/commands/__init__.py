@@ -4,6 +4,7 @@ from types import ModuleType
 
 from graphs.commands import (
     audit,
+    backup,
     banks,
     bulk,
     jobs,
@@ -18,6 +19,7 @@ from graphs.commands import (
 # Each has ``register(app)``; in the order in which ``--help`` lists them.
 MODULES: tuple[ModuleType, ...] = (
     operating,
+    backup,
     bulk,
     keys,
     jobs,

@@ -1,0 +1,1 @@
+"""Copies of an installation in a folder: the database, the pictures, the vectors, each a module. Below the deployments."""
