@@ -28,6 +28,7 @@ SHIPPED = Path(__file__).parent.parent / "configs" / "policies.yaml"
 MAX_NOTE = 1000
 _ACTIVE = text("SELECT id, digest FROM policy_version WHERE active")
 _NONE_ACTIVE = text("UPDATE policy_version SET active = false WHERE active")
+_PROCESSED = text("SELECT EXISTS (SELECT 1 FROM image WHERE status = 'PROCESSED' AND uploaded_at IS NOT NULL)")
 _THIS_ACTIVE = text("UPDATE policy_version SET active = true WHERE id = :id")
 
 
@@ -120,6 +121,8 @@ async def check(engine: AsyncEngine, source: str, known: Known) -> tuple[Policy,
 async def ensure_active(engine: AsyncEngine, *, actor: str, file: Path = SHIPPED) -> int | None:
     """Applies the shipped policy where none has ever been; returns its version, None where there is one.
 
+    Images that are older than policies get their verdict by a look-back, which is begun with it.
+
     Args:
         actor: who, for the record.
         file: its text; not looked at where there is a policy.
@@ -134,8 +137,9 @@ async def ensure_active(engine: AsyncEngine, *, actor: str, file: Path = SHIPPED
         await change_banks(connection, hashes=False)
         if (await connection.execute(select(col(PolicyVersion.id)).limit(1))).one_or_none() is not None:
             return None
+        past = bool(await connection.scalar(_PROCESSED))
         version = await _insert(connection, source, note, actor)
-        await _switched(connection, "policy.apply", version, None, _digest(source), actor, note, False)
+        await _switched(connection, "policy.apply", version, None, _digest(source), actor, note, past)
         return version
 
 
