@@ -1,7 +1,6 @@
 """Reads PostgreSQL every few seconds and sets the gauges that tell of it. Knows nothing of Ray."""
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections import defaultdict
@@ -9,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from deployments.background import BackgroundLoops
 from deployments.metrics.meters import meters
 from deployments.metrics.registry import Labels
 from storage import figures
@@ -60,23 +60,19 @@ class Collector:
         self._slow_s = 0.0
         self._rounds = 0
         self._entry: int | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._loops = BackgroundLoops()
 
     async def start(self) -> None:
         """Begins to collect."""
-        self._task = asyncio.create_task(self._forever(), name="collect")
+        self._loops.begin("collect", self._forever())
 
     async def close(self) -> None:
         """Stops."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await self._loops.end()
 
     def check(self) -> None:
         """Raises RuntimeError if the loop has died."""
-        if self._task is not None and self._task.done():
-            raise RuntimeError("the collect loop has stopped")
+        self._loops.check()
 
     async def _forever(self) -> None:
         while True:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
+from deployments.background import BackgroundLoops
 from deployments.pipeline.lookback_work import LookBackWorker
 from deployments.pipeline.processor import Processor
 from storage import lookback_claims
@@ -44,24 +45,20 @@ class LookBackLoop:
     ) -> None:  # fmt: skip
         self._processor, self._signal, self._busy, self._idle_s = processor, signal, busy, idle_s
         self._worker = worker or LookBackWorker(processor)
-        self._task: asyncio.Task[None] | None = None
+        self._loops = BackgroundLoops()
         self._terms_at = -float("inf")
 
     async def start(self) -> None:
         """Begins to claim."""
-        self._task = asyncio.create_task(self._forever(), name="look-back")
+        self._loops.begin("look-back", self._forever())
 
     async def close(self) -> None:
         """Stops at once: what the present step has not stored is done again by whoever goes on."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await self._loops.end()
 
     def check(self) -> None:
         """Raises RuntimeError if the loop has died."""
-        if self._task is not None and self._task.done():
-            raise RuntimeError("the look-back loop has stopped")
+        self._loops.check()
 
     async def _forever(self) -> None:
         settings = self._processor.settings

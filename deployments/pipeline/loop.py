@@ -1,9 +1,9 @@
 """Claiming work: pulls batches when there is room, renews leases, sweeps. Back-pressure without a second queue."""
 
 import asyncio
-import contextlib
 import logging
 
+from deployments.background import BackgroundLoops
 from deployments.metrics.meters import busy, leases_expired, meters, slots
 from deployments.pipeline.processor import Processor
 from storage import claims as claiming
@@ -37,37 +37,26 @@ class ClaimLoop:
         self._idle_s = idle_s
         self._held: dict[int, Claim] = {}
         self._work: set[asyncio.Task[None]] = set()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._loops = BackgroundLoops()
         self._turn = 0
 
     async def start(self) -> None:
         """Begins to claim."""
         slots("Pipeline", self._batches)
-        self._tasks = [
-            asyncio.create_task(self._claim_forever(), name="claim"),
-            asyncio.create_task(self._renew_forever(), name="renew"),
-            asyncio.create_task(self._sweep_forever(), name="sweep"),
-        ]
+        self._loops.begin("claim", self._claim_forever())
+        self._loops.begin("renew", self._renew_forever())
+        self._loops.begin("sweep", self._sweep_forever())
 
     async def close(self) -> None:
         """Claims no more, finishes what is in work, then stops."""
-        if not self._tasks:
-            return
-        claim, *others = self._tasks
-        claim.cancel()
+        await self._loops.end("claim")
         if self._work:
             await asyncio.wait(self._work)
-        for task in others:
-            task.cancel()
-        for task in self._tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await self._loops.end()
 
     def check(self) -> None:
         """Raises RuntimeError if one of the loops has died."""
-        for task in self._tasks:
-            if task.done():
-                raise RuntimeError(f"the {task.get_name()} loop has stopped")
+        self._loops.check()
 
     @property
     def in_work(self) -> int:

@@ -9,6 +9,7 @@ from collections import Counter
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from configs.settings import Settings
+from deployments.background import BackgroundLoops
 from deployments.metrics.meters import meters
 from deployments.webhooks.client import WebhookClient
 from storage import deliveries
@@ -61,40 +62,28 @@ class Sender:
         self._signal = Signal(settings, EVENT_CHANNEL)
         self._busy: Counter[int] = Counter()
         self._work: set[asyncio.Task[None]] = set()
-        self._tasks: list[asyncio.Task[None]] = []
-        self._recorder: asyncio.Task[None] | None = None
+        self._loops = BackgroundLoops()
         self._to_record: list[tuple[Outgoing, int, asyncio.Future[None]]] = []
         self._some = asyncio.Event()
 
     async def start(self) -> None:
         """Begins to send."""
         await self._signal.start()
-        self._recorder = asyncio.create_task(self._record_forever(), name="record")
-        self._tasks = [
-            asyncio.create_task(self._send_forever(), name="send"),
-            asyncio.create_task(self._sweep_forever(), name="sweep"),
-        ]
+        self._loops.begin("record", self._record_forever())
+        self._loops.begin("send", self._send_forever())
+        self._loops.begin("sweep", self._sweep_forever())
 
     async def close(self) -> None:
         """Claims no more, waits for the tries under way, then stops."""
-        for task in self._tasks:
-            task.cancel()
-        for task in self._tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await self._loops.end("send", "sweep")
         if self._work:
             await asyncio.wait(self._work)
-        if self._recorder is not None:
-            self._recorder.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._recorder
+        await self._loops.end("record")
         await self._signal.close()
 
     def check(self) -> None:
         """Raises RuntimeError if one of the loops has died."""
-        for task in (*self._tasks, *([self._recorder] if self._recorder else [])):
-            if task.done():
-                raise RuntimeError(f"the {task.get_name()} loop has stopped")
+        self._loops.check()
 
     @property
     def in_work(self) -> int:

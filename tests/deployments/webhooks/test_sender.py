@@ -95,7 +95,8 @@ async def test_an_event_wakes_the_sender(engine: AsyncEngine, servers: Settings,
         finally:
             await sender.close()
             await client.close()
-    assert all(task.done() for task in sender._tasks)
+    with pytest.raises(RuntimeError, match="has stopped"):
+        sender.check()
 
 
 async def test_one_that_hangs_ends_after_its_time_and_holds_up_nobody(
