@@ -69,9 +69,9 @@ class Sender:
     async def start(self) -> None:
         """Begins to send."""
         await self._signal.start()
-        self._loops.begin("record", self._record_forever())
         self._loops.begin("send", self._send_forever())
         self._loops.begin("sweep", self._sweep_forever())
+        self._loops.begin("record", self._record_forever())
 
     async def close(self) -> None:
         """Claims no more, waits for the tries under way, then stops."""
