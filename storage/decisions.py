@@ -23,8 +23,9 @@ BY_POLICY = "policy"
 """The actor of a decision that no person made."""
 
 _HELD = text("""
-SELECT image_id, verdict, human_id, rule, policy_id, facts_digest FROM moderation
-WHERE image_id = ANY(CAST(:ids AS bigint[])) ORDER BY image_id FOR UPDATE
+SELECT held.image_id, held.verdict, held.human_id, held.rule, held.policy_id, held.severity, held.facts_digest,
+       (SELECT reason FROM decision WHERE decision.id = held.decision_id) AS reason
+FROM moderation held WHERE held.image_id = ANY(CAST(:ids AS bigint[])) ORDER BY held.image_id FOR UPDATE
 """)
 _PROCESSED = text("""
 SELECT id FROM image WHERE id = ANY(CAST(:ids AS bigint[])) AND status = 'PROCESSED' ORDER BY id FOR NO KEY UPDATE
@@ -78,10 +79,12 @@ class Decided:
 
 @dataclass(frozen=True)
 class _Held:
+    """What a decision says, whichever policy said it: an edited comment must not write a decision for every image."""
+
     verdict: str
-    human: bool
     rule: str | None
-    policy_id: int | None
+    reason: str
+    severity: int
     facts_digest: str
 
 
@@ -92,10 +95,11 @@ async def touched_by(connection: AsyncConnection, image_ids: Sequence[int]) -> l
 
 
 async def decide(connection: AsyncConnection, image_ids: Sequence[int], *, cause: str) -> list[Decided]:
-    """Judges processed images by the active policy and stores what has changed: verdict, rule, policy or facts.
+    """Judges processed images by the active policy and stores what has changed: verdict, rule, its reason, or facts.
 
     The caller holds the banks (``storage.bank_changes.hold_banks``). A person's decision stands: nothing is stored for
-    such an image. An event is emitted where a verdict is new or another one.
+    such an image. An event is emitted where a verdict is new or another one. Where another policy says the same of the
+    same facts, the decision of the one before holds on.
 
     Args:
         image_ids: any; those that are not PROCESSED are left alone.
@@ -107,19 +111,20 @@ async def decide(connection: AsyncConnection, image_ids: Sequence[int], *, cause
     if not ids:
         return []
     rows = (await connection.execute(_HELD, {"ids": ids})).all()
+    human = {row.image_id for row in rows if row.human_id is not None}
+    verdicts = {row.image_id: row.verdict for row in rows}
     held = {
-        row.image_id: _Held(row.verdict, row.human_id is not None, row.rule, row.policy_id, row.facts_digest)
+        row.image_id: _Held(row.verdict, row.rule, row.reason, row.severity, row.facts_digest)
         for row in rows
+        if row.policy_id is not None  # a person's decision that was reversed is no policy's
     }
-    open_ones = [image_id for image_id in ids if image_id not in held or not held[image_id].human]
     chosen = await policies.active(connection)
     made = []
-    for image_id, facts in sorted((await facts_of(connection, open_ones)).items()):
-        before = held.get(image_id)
+    for image_id, facts in sorted((await facts_of(connection, [one for one in ids if one not in human])).items()):
         said = chosen.policy.judge(facts)
         digest = facts.digest()
-        if before != _Held(said.verdict, False, said.rule, chosen.id, digest):
-            made.append(row_of(facts, said, digest, cause, chosen.id, before.verdict if before else None))
+        if held.get(image_id) != _Held(said.verdict, said.rule, said.reason, said.severity, digest):
+            made.append(row_of(facts, said, digest, cause, chosen.id, verdicts.get(image_id)))
     return await store(connection, made)
 
 

@@ -7,12 +7,16 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from configs.facts import Facts
+from configs.policy_references import Known
+from configs.settings import Settings
 from storage import claims
-from storage.bank_changes import BanksChanged, change_banks, hashes_version
+from storage.bank_changes import BanksChanged, change_banks, hashes_version, hold_banks
 from storage.claims import Outcome
+from storage.database import create_engine
 from storage.decisions import decide
 from storage.links import Link
 from storage.objects import ObjectStore
+from storage.policy_changes import SHIPPED, apply
 from tests.banks import bank, member
 from tests.filtering import finish
 from tests.storage.test_claims import stored
@@ -105,3 +109,23 @@ async def test_the_same_bytes_as_a_hash_decide(engine: AsyncEngine, objects: Obj
         await member(connection, await bank(connection), sha256=digest)
     assert await finish(engine, queue) == image
     assert await _rows(engine, image) == [("block", None, "known-unacceptable")]
+
+
+async def test_another_policy_that_says_the_same_writes_nothing(alone: Settings) -> None:
+    engine, objects = create_engine(alone, pool_size=2), ObjectStore(alone)
+    await stored(engine, objects, "same", 2)
+    first, second = await finish(engine, "same"), await finish(engine, "same", content_scores={"opennsfw@1": 0.95})
+
+    async def changed(source: str) -> list[tuple[int, str]]:
+        await apply(engine, source, Known(), actor="test", note="", rejudge=False)
+        async with engine.begin() as connection:
+            await hold_banks(connection, None)
+            return [(one.image_id, one.reason) for one in await decide(connection, [first, second], cause="again")]
+
+    source = SHIPPED.read_text()
+    assert await changed(f"# a comment\n{source}") == []
+    said = "The content filter holds it to be unsafe"
+    assert await changed(source.replace(said, "It is not for this site")) == [(second, "It is not for this site")]
+    assert [row[0] for row in await _rows(engine, second)] == ["block", "block"]
+    objects.close()
+    await engine.dispose()
