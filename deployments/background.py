@@ -1,9 +1,10 @@
 """Loops that run beside a replica's calls for as long as it lives. Knows nothing of Ray."""
 
 import asyncio
-import contextlib
 from collections.abc import Coroutine
 from typing import Any
+
+from deployments.stopping import stopped
 
 
 class BackgroundLoops:
@@ -18,12 +19,7 @@ class BackgroundLoops:
 
     async def end(self, *names: str) -> None:
         """Cancels some loops, or all, and waits for them; one that was not begun, or has ended, is no error."""
-        ended = [self._tasks[name] for name in names or self._tasks if name in self._tasks]
-        for task in ended:
-            task.cancel()
-        for task in ended:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await stopped(self._tasks[name] for name in names or self._tasks if name in self._tasks)
 
     def check(self) -> None:
         """Raises RuntimeError if one of the loops has died or was ended."""
