@@ -1,12 +1,12 @@
 """Builds the indexes of large vector tables beside the writer, and measures their recall. Knows nothing of Ray."""
 
 import asyncio
-import contextlib
 import logging
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from configs.settings import Settings
+from deployments.stopping import stopped
 from storage import index_measurements
 from storage.tables import IndexMeasurement
 from storage.vector_index import KIND, SearchEffort, build_index, index_state, measure_recall
@@ -85,6 +85,4 @@ class Indexer:
     async def close(self) -> None:
         """Breaks a build off; a half-built index is never seen, and it is begun again later."""
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await stopped([self._task])

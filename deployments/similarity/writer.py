@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from configs.settings import Settings
 from deployments.metrics.meters import busy, meters
 from deployments.similarity.indexer import Indexer
+from deployments.stopping import stopped
 from storage.errors import ConfigurationError, Conflict, FencedOut, SafeGuardError, Unavailable
 from storage.fence import Fence, borrow
 from storage.generations import models_of
@@ -110,9 +111,7 @@ class VectorWriter:
         with contextlib.suppress(SafeGuardError):
             await self._enqueue({}, [])  # answered after all that waited before it
         await self._indexer.close()
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        await stopped([self._task])
 
     async def add(self, rows: dict[str, VectorRows], *, replace: list[int] | None = None) -> dict[str, int]:
         """Appends rows to their tables.
