@@ -18,6 +18,8 @@ from storage.tables import ApiKey, columns_of
 
 SCOPES = ("image:read", "image:write", "image:process", "moderate", "admin")
 _PREFIX = "sg_"
+_REPLACED = "/old-"
+"""Between the name of a key that was rotated and its id: whoever still uses it is the same caller."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ async def create_key(
         raise InvalidInput(f"scopes must be some of {', '.join(SCOPES)}; got {', '.join(unknown) or 'none'}", "scopes")
     if not name.strip():
         raise InvalidInput("a key needs a name", "name")
+    if _REPLACED in name:
+        raise InvalidInput(f"a name cannot hold {_REPLACED!r}: rotated keys are named so", "name")
     if rate_limit is not None and rate_limit < 1:
         raise InvalidInput(f"a limit of {rate_limit} requests a minute would allow none", "rate_limit")
     if expires_at is not None and (expires_at.tzinfo is None or expires_at <= datetime.now(UTC)):
@@ -118,7 +122,7 @@ async def authenticate(engine: AsyncEngine, key: str) -> Principal:
                 )
             if used.requests > row.rate_limit:
                 raise RateLimited(f"this key may make {row.rate_limit} requests a minute", float(used.left_s))
-    return Principal(row.id, row.name, frozenset(row.scopes))
+    return Principal(row.id, row.name.partition(_REPLACED)[0], frozenset(row.scopes))
 
 
 async def list_keys(engine: AsyncEngine) -> list[ApiKey]:
@@ -171,7 +175,7 @@ async def rotate_key(engine: AsyncEngine, name: str, *, overlap: timedelta, acto
         if old.revoked_at is not None or (old.expires_at is not None and old.expires_at <= old.now):
             raise Conflict(f"the key {name!r} is revoked or expired; make a new one")
         last = min(old.now + overlap, old.expires_at or datetime.max.replace(tzinfo=UTC))
-        kept = f"{name}/old-{old.id}"
+        kept = f"{name}{_REPLACED}{old.id}"
         await connection.execute(update(ApiKey).where(col(ApiKey.id) == old.id).values(name=kept, expires_at=last))
         expires = old.now + (old.expires_at - old.created_at) if old.expires_at else None
         await connection.execute(

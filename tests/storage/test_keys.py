@@ -78,9 +78,10 @@ async def test_rotation_gives_a_new_key_and_the_old_one_goes_on_for_a_while(engi
     )
     second = await rotate_key(engine, name, overlap=timedelta(hours=1), actor="test")
     new, old = await authenticate(engine, second), await authenticate(engine, first)
-    assert new.scopes == old.scopes == {"moderate"} and new.name == name and old.name == f"{name}/old-{old.key_id}"
+    assert new.scopes == old.scopes == {"moderate"} and new.name == old.name == name, "the same caller"
+    kept = f"{name}/old-{old.key_id}"
     rows = {one.name: one for one in await list_keys(engine) if one.name.startswith(name)}
-    in_an_hour = rows[old.name].expires_at
+    in_an_hour = rows[kept].expires_at
     assert in_an_hour is not None and timedelta(minutes=59) < in_an_hour - datetime.now(UTC) <= timedelta(hours=1)
     life = rows[name].expires_at
     assert life is not None and timedelta(days=29) < life - datetime.now(UTC) <= timedelta(days=30)
@@ -92,8 +93,13 @@ async def test_rotation_gives_a_new_key_and_the_old_one_goes_on_for_a_while(engi
     async with engine.connect() as connection:
         statement = text("SELECT detail FROM audit WHERE action = 'key.rotate' AND subject = :s ORDER BY sequence")
         details = (await connection.execute(statement, {"s": f"key/{name}"})).scalars().all()
-    assert [one["old"] for one in details] == [old.name, f"{name}/old-{new.key_id}"]
+    assert [one["old"] for one in details] == [kept, f"{name}/old-{new.key_id}"]
     assert not any(key in str(details) for key in (first, second, third))
+
+
+async def test_no_key_is_named_like_a_replaced_one(engine: AsyncEngine, name: str) -> None:
+    with pytest.raises(InvalidInput, match="/old-"):
+        await create_key(engine, f"{name}/old-7", ["moderate"], actor="test")
 
 
 async def test_only_a_valid_key_is_rotated(engine: AsyncEngine, name: str) -> None:
