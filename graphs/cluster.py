@@ -271,7 +271,7 @@ class RayCluster:
             except (OSError, ValueError, SafeGuardError):
                 print("the application did not end gracefully; its leases will expire", file=sys.stderr)
         self._process.stop(grace_s=20.0)
-        left = list(self._processes())
+        left = list(self.processes())
         for process in left:
             _signal(process.terminate)
         _, stubborn = psutil.wait_procs(left, timeout=5)
@@ -280,7 +280,7 @@ class RayCluster:
         psutil.wait_procs(stubborn, timeout=5)
         shutil.rmtree(self._sockets, ignore_errors=True)
 
-    def _processes(self) -> Iterator[psutil.Process]:
+    def processes(self) -> Iterator[psutil.Process]:
         """Processes of this cluster: each has one of its folders in its arguments or its environment."""
         for process in psutil.process_iter():
             try:

@@ -7,6 +7,7 @@ from graphs.commands import (
     backup,
     banks,
     bulk,
+    doctor,
     jobs,
     keys,
     lookbacks,
@@ -20,6 +21,7 @@ from graphs.commands import (
 MODULES: tuple[ModuleType, ...] = (
     operating,
     backup,
+    doctor,
     bulk,
     keys,
     jobs,
