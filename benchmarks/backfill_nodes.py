@@ -109,6 +109,7 @@ def main() -> None:
     parser.add_argument("photos", type=Path)
     parser.add_argument("--pictures", type=int, default=300)
     options = parser.parse_args()
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "1"  # a head on loopback alone takes no further nodes
     console = Console(width=110, highlight=False)
     data = corpus(options.photos, options.pictures)
     with installation() as home:

@@ -32,6 +32,7 @@ _SOCKET_ROOM = 40
 70 more, so its sockets always lie below /tmp."""
 
 _REPLICA_PORTS = 60
+_MORE_NODES = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 
 class RayCluster:
@@ -103,6 +104,9 @@ class RayCluster:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(self._token),
             "RAY_USAGE_STATS_ENABLED": "0",
+            # The one way to loopback: a head that can have no further nodes binds every port there. Without it Ray takes
+            # the machine's own address whatever --node-ip-address says, and listens on every interface.
+            _MORE_NODES: os.environ.get(_MORE_NODES, "0"),
             "RAY_TMPDIR": str(self._folder),
             "RAY_SERVE_LOG_TO_STDERR": "0",
             "RAY_DEDUP_LOGS": "0",
@@ -153,10 +157,15 @@ class RayCluster:
             # Beside the CPUs that Serve's replicas reserve: what bulk jobs may use of this machine.
             f"--resources={json.dumps({'bulk': os.cpu_count() or 1})}",
         ]  # fmt: skip
-        environment = self.environment() | self._haproxy()
+        metrics = {  # by default the same two ports for every cluster of a machine
+            "AUTOSCALER_METRIC_PORT": str(port("ray_autoscaler_metrics")),
+            "DASHBOARD_METRIC_PORT": str(port("ray_dashboard_metrics")),
+        }
+        environment = self.environment() | metrics | self._haproxy()
         self._process.start(command, environment=environment, folder=PROJECT)
         log = self._process.log
         self._wait(self._answers, timeout_s, f"the Ray head did not come up within {timeout_s:.0f} s; see {log}")
+        self._folder.chmod(0o700)  # Ray opens it to everybody; its logs are for us
 
     def _haproxy(self) -> dict[str, str]:
         """Ray Serve's HAProxy in front of the replicas where its wheel exists (Linux), else Serve's own proxy.

@@ -105,22 +105,29 @@ def of_files(home: Path) -> Iterator[Finding]:
 
 def of_ports(found: list[Listening]) -> Iterator[Finding]:
     """What is not on loopback asks for a secret."""
+    guarded: dict[str, list[Listening]] = {}
     for one in found:
         where = f"{one.address}:{one.port} ({one.text})"
         if one.local:
             continue
         if one.guard is None:
             yield Finding(
-                Level.BAD, "ports", f"{where} is open to the network and asks nobody for a secret",
+                Level.BAD,
+                "ports",
+                f"{where} is open to the network and asks nobody for a secret",
                 f"close port {one.port} in the firewall to all but this machine",
-            )  # fmt: skip
+            )
         elif one.name == "http":
             yield Finding(Level.NOTE, "ports", f"{where} is open to the network", "put a proxy with TLS in front")
         else:
-            yield Finding(
-                Level.NOTE, "ports", f"{where} is open to the network",
-                "let the firewall admit other nodes of the cluster only; Ray binds it to every interface",
-            )  # fmt: skip
+            guarded.setdefault(one.text, []).append(one)
+    for guard, some in guarded.items():
+        yield Finding(
+            Level.NOTE,
+            "ports",
+            f"{', '.join(f'{one.address}:{one.port}' for one in some)}: open to the network ({guard})",
+            "let the firewall admit only those that need them, such as other nodes of the cluster",
+        )
     local = sum(one.local for one in found)
     if local:
         yield Finding(Level.OK, "ports", f"{local} of {len(found)} ports are on loopback")

@@ -77,7 +77,7 @@ def test_an_open_port_is_found_and_told_from_a_guarded_one(tmp_path: Path) -> No
         (tmp_path / "ports.json").write_text(f'{{"ray_metrics": {metrics}, "ray_gcs": {gcs}, "http": {local}}}')
         found = {one.port: one for one in listening(tmp_path, own)}
     assert found[local].local and not found[metrics].local and not found[gcs].local
-    said = {one.what.split()[0]: one for one in of_ports(list(found.values())) if one.do}
+    said = {one.what.split()[0].rstrip(":"): one for one in of_ports(list(found.values())) if one.do}
     assert said[f"0.0.0.0:{metrics}"].level == Level.BAD and str(metrics) in said[f"0.0.0.0:{metrics}"].do
     assert said[f"0.0.0.0:{gcs}"].level == Level.NOTE
     assert f"127.0.0.1:{local}" not in said
