@@ -1,0 +1,24 @@
+"""A small seeded round of what benchmarks.fuzz_uploads does at length."""
+
+from pathlib import Path
+
+from benchmarks.fuzz_uploads import fuzz, sources
+from benchmarks.mutations import MUTATIONS, mutated
+from configs.settings import Settings
+
+
+def test_mutated_pictures_end_as_pictures_or_as_errors_of_ours(tmp_path: Path) -> None:
+    files = sources(None)
+    fuzzed = fuzz(files, range(300), 7, Settings(_env_file=None), tmp_path)
+    assert not fuzzed.unexpected and not fuzzed.late and not list(tmp_path.iterdir())
+    ends = sum(fuzzed.ends.values(), start=type(next(iter(fuzzed.ends.values())))())
+    assert ends.total() == 300 and ends["picture"] > 20 and ends["UnsupportedImage"] > 20
+    assert set(fuzzed.ends) == {*MUTATIONS, "polyglot"}
+    assert fuzzed.growth_mib < 200
+
+
+def test_a_mutation_is_told_by_its_number() -> None:
+    files = sources(None)
+    assert [mutated(files, 1, number) for number in range(60)] == [mutated(files, 1, number) for number in range(60)]
+    assert mutated(files, 1, 5) != mutated(files, 2, 5)
+    assert sum(mutated(files, 1, number)[2] != files[mutated(files, 1, number)[0]] for number in range(60)) > 50
