@@ -79,15 +79,18 @@ def examine(home: Path | None = None) -> list[Finding]:
 
 
 def processes(settings: Settings) -> Iterator[psutil.Process]:
-    """All processes of the installation."""
-    for server in EmbeddedServers(settings.home).status().values():
-        if server.pid is not None:
-            try:
-                process = psutil.Process(server.pid)
-                yield from (process, *process.children(recursive=True))
-            except psutil.NoSuchProcess:
-                continue
-    yield from RayCluster(settings).processes()
+    """All processes of the installation, each once."""
+    seen: set[int] = set()
+    servers = (one.pid for one in EmbeddedServers(settings.home).status().values() if one.pid is not None)
+    # Some of Ray's agents hide what they are from everybody but their parents.
+    for pid in [*servers, *(one.pid for one in RayCluster(settings).processes())]:
+        try:
+            process = psutil.Process(pid)
+            family = [process, *process.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            continue
+        yield from (one for one in family if one.pid not in seen)
+        seen |= {one.pid for one in family}
 
 
 def of_files(home: Path) -> Iterator[Finding]:
