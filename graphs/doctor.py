@@ -18,6 +18,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from configs.settings import SETTINGS_FILE, Settings, default_home, load_settings
+from deployments.vision.confinement import landlock_version
 from graphs.cluster import PROJECT, RayCluster
 from graphs.doctor_ports import Listening, is_loopback, listening
 from graphs.service import KEY_FILE
@@ -74,6 +75,7 @@ def examine(home: Path | None = None) -> list[Finding]:
         said = "; ".join(str(one["msg"]).removeprefix("Value error, ") for one in error.errors(include_input=False))
         return [*findings, Finding(Level.BAD, "settings", said, f"correct {folder / SETTINGS_FILE} or the environment")]
     findings += [*of_settings(settings), *of_ports(listening(folder, processes(settings))), *of_disk(folder)]
+    findings += [*of_isolation(landlock_version())]
     findings += [*asyncio.run(_of_database(settings)), *of_versions(PROJECT / "requirements.lock")]
     return findings
 
@@ -166,6 +168,19 @@ def of_settings(settings: Settings) -> Iterator[Finding]:
         if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
             yield Finding(Level.BAD, "settings", f"{name} at {parts.hostname} is asked without TLS", "use https://")
     yield Finding(Level.OK, "settings", "no placeholder is used as a secret")
+
+
+def of_isolation(version: int) -> Iterator[Finding]:
+    """Whether decoders can be kept from files; ``version`` of Landlock, 0 is none."""
+    if version:
+        yield Finding(Level.OK, "isolation", f"decoders can read no file of ours (Landlock {version})")
+    else:
+        yield Finding(
+            Level.NOTE,
+            "isolation",
+            "this kernel has no Landlock: a picture that takes over its decoder can read what the service's user can",
+            "run the service as a user of its own, or in a container",
+        )
 
 
 def of_disk(home: Path) -> Iterator[Finding]:

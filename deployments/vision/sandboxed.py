@@ -3,26 +3,19 @@
 A request and an answer are a length, JSON and bytes; never pickles, since the decoder may be in a stranger's hands.
 """
 
-import contextlib
-import ctypes
 import dataclasses
 import json
 import os
-import resource
 import signal
 import struct
 import sys
 from typing import IO, Any
 
-from PIL import Image
-
+from deployments.vision.confinement import confine
 from deployments.vision.decoding import decode, probe
 from storage.errors import SafeGuardError, TooLarge
 
 _LENGTH = struct.Struct(">I")
-_NOBODY = 65534
-_NO_NEW_PRIVILEGES = 38
-"""PR_SET_NO_NEW_PRIVS of Linux's prctl."""
 
 
 def send(stream: IO[bytes], header: dict[str, Any], body: bytes | memoryview = b"") -> None:
@@ -81,30 +74,11 @@ def _done(work: str, limits: dict[str, int], data: bytes) -> tuple[dict[str, Any
     return {"info": info, "shape": image.pixels.shape[:2]}, memoryview(image.pixels.tobytes())
 
 
-def _close_in(memory_bytes: int) -> None:
-    """Gives up what decoding does not need: memory, files that are written, core dumps, rights of root."""
-    Image.init()  # all of Pillow's readers, as long as their files can be reached
-    for kind, most in (
-        (resource.RLIMIT_AS, memory_bytes),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NOFILE, 32),
-    ):
-        resource.setrlimit(kind, (most, most))
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
-    if os.geteuid() == 0:
-        with contextlib.suppress(OSError):  # a container without the right to change users
-            os.setgroups([])
-            os.setgid(_NOBODY)
-            os.setuid(_NOBODY)
-
-
 def main() -> None:
     """Answers one request after the other until the other side closes."""
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints is no answer
-    _close_in(int(sys.argv[1]))
+    confine(int(sys.argv[1]))
     send(output, {"ready": True})
     while True:
         try:

@@ -17,7 +17,18 @@ from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from configs.settings import Settings
-from graphs.doctor import Finding, Level, examine, of_files, of_keys, of_ports, of_settings, of_versions, processes
+from graphs.doctor import (
+    Finding,
+    Level,
+    examine,
+    of_files,
+    of_isolation,
+    of_keys,
+    of_ports,
+    of_settings,
+    of_versions,
+    processes,
+)
 from graphs.doctor_ports import Listening, is_loopback, listening
 from storage.errors import ConfigurationError
 from storage.keys import create_key, revoke_key
@@ -128,6 +139,10 @@ async def test_keys_without_an_end_or_near_theirs(engine: AsyncEngine) -> None:
     for key in (name, f"{name}-soon", f"{name}-plain"):
         await revoke_key(engine, key, actor="test")
     assert not [one for one in await of_keys(engine) if name in one.what]
+
+
+def test_a_kernel_that_cannot_confine_is_told() -> None:
+    assert [one.level for version in (0, 4) for one in of_isolation(version)] == [Level.NOTE, Level.OK]
 
 
 def test_other_versions_are_named(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import io
 import os
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import psutil
 import pytest
 from PIL import Image
 
+from deployments.vision.confinement import landlock_version
 from deployments.vision.decoding import decode, probe
 from deployments.vision.sandbox import Sandbox
 from deployments.vision.sandboxed import receive, send
@@ -204,7 +206,40 @@ def test_a_decoder_has_no_rights_and_no_secrets(monkeypatch: pytest.MonkeyPatch)
         status = Path(f"/proc/{process.pid}/status").read_text()
         assert "NoNewPrivs:\t1" in status
         if os.geteuid() == 0:
-            assert process.uids().real != 0
+            assert process.uids().real not in (0, 65534)  # nor that of our servers
+
+
+CONFINED = """
+import os, socket, sys
+from deployments.vision.confinement import confine, landlock_version
+secret, parent, port = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+confine(2**30)
+def refused(call):
+    try:
+        call()
+    except OSError:
+        return True
+    return False
+print(landlock_version(), [
+    refused(lambda: open(secret)), refused(lambda: os.listdir("/proc")), refused(lambda: open(f"/proc/{parent}/environ")),
+    refused(lambda: os.kill(parent, 0)), refused(lambda: socket.socket().connect(("127.0.0.1", port))),
+    refused(lambda: open("/tmp/written-by-a-decoder", "w").write("x")), refused(lambda: os.execv("/bin/true", ["true"])),
+])
+"""
+
+
+def test_a_decoder_reaches_no_file_no_process_and_no_port(tmp_path: Path) -> None:
+    if landlock_version() < 6:
+        pytest.skip("this kernel's Landlock is older than version 6")
+    secret = tmp_path / "settings.env"
+    secret.write_text("secret")
+    tmp_path.chmod(0o755)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        done = subprocess.run(
+            [sys.executable, "-c", CONFINED, str(secret), str(os.getpid()), str(server.getsockname()[1])],
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert done.stdout.split(" ", 1)[1].strip() == str([True] * 7), done.stderr
 
 
 def test_it_ends_with_the_process_that_asked() -> None:
