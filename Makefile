@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: setup lock test lint demo up down status
+.PHONY: setup lock test lint check-deploy demo up down status
 
 setup: $(VENV)/.installed
 
@@ -23,6 +23,9 @@ lint: setup
 
 test: lint
 	$(RUN) -m pytest
+
+check-deploy: setup
+	$(RUN) -m pytest -q tests/deploy
 
 demo: setup
 	$(RUN) safeguard.py demo

@@ -1,11 +1,11 @@
 """Every option of the platform, from the environment (``SAFEGUARD_*``) or ``<home>/settings.env``. Imports nothing of ours."""
 
 import os
-from ipaddress import ip_network
+from ipaddress import IPv4Address, ip_network
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, IPvAnyNetwork, SecretStr, field_validator, model_validator
+from pydantic import Field, IPvAnyAddress, IPvAnyNetwork, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 SETTINGS_FILE = "settings.env"
@@ -53,6 +53,10 @@ class Settings(BaseSettings):
         300, ge=1, le=604_800, description="how long a signed address of a picture is valid, seconds"
     )
 
+    http_host: IPvAnyAddress = Field(
+        IPv4Address("127.0.0.1"),
+        description="where the REST API that `safeguard up` starts listens; 0.0.0.0 in a container, behind TLS",
+    )
     public_url: str | None = Field(
         None, description="base address in callback URLs, e.g. https://safeguard.example; unset: taken from the request"
     )

@@ -233,7 +233,8 @@ class RayCluster:
         except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
             raise ConfigurationError(f"{config} is not a Serve configuration: {error}") from error
         if not self._outside:
-            http_options |= {"host": "127.0.0.1", "port": self._http_port(http_options.get("port"))}
+            port = self._http_port(http_options.get("port"))
+            http_options |= {"host": str(self._settings.http_host), "port": port}
         try:
             self._ask("PUT", content)
         except urllib.error.HTTPError as error:

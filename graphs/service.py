@@ -51,14 +51,8 @@ def up(home: Path | None = None, *, say: Any = print) -> Running:
         Unavailable: a part did not come up in time.
     """
     folder = home or default_home()
-    say("PostgreSQL and S3 …")
-    settings = EmbeddedServers(folder).start()
-    say("schema and buckets …")
-    upgrade(settings)
     key_file = folder / KEY_FILE
-    key = asyncio.run(_ensure(settings, key_wanted=not key_file.exists()))
-    if key is not None:
-        _write_secret(key_file, key)
+    settings = prepare(home, say=say, key_wanted=not key_file.exists())
     say("Ray …")
     cluster = RayCluster(settings)
     cluster.start()
@@ -67,6 +61,25 @@ def up(home: Path | None = None, *, say: Any = print) -> Running:
     cluster.deploy()
     _wait_ready(cluster.url)
     return Running(cluster.url, cluster.dashboard, key_file, settings)
+
+
+def prepare(home: Path | None = None, *, say: Any = print, key_wanted: bool = False) -> Settings:
+    """Brings schema, buckets and the first policy to what this version needs, without Ray; embedded servers are started.
+
+    Args:
+        key_wanted: make a first key too, in ``<home>/admin.key``.
+    Raises:
+        ConfigurationError, Unavailable: as ``up``.
+    """
+    folder = home or default_home()
+    say("PostgreSQL and S3 …")
+    settings = EmbeddedServers(folder).start()
+    say("schema and buckets …")
+    upgrade(settings)
+    key = asyncio.run(_ensure(settings, key_wanted=key_wanted))
+    if key is not None:
+        _write_secret(folder / KEY_FILE, key)
+    return settings
 
 
 async def _ensure(settings: Settings, *, key_wanted: bool) -> str | None:

@@ -13,12 +13,19 @@ from graphs.commands.console import Home, console
 
 def register(app: typer.Typer) -> None:
     """Adds the commands of this module to the command line."""
-    for command in (up, down, status, demo, calibrate, check):
+    for command in (up, prepare, down, status, demo, calibrate, check):
         app.command()(command)
 
 
-def up(home: Home = None) -> None:
+def up(
+    home: Home = None,
+    foreground: Annotated[
+        bool,
+        typer.Option("--foreground", help="stay; stop everything at SIGTERM, and end where Ray does: for containers"),
+    ] = False,
+) -> None:
     """Starts PostgreSQL, S3, Ray and the service; returns when pictures can be uploaded. A second `up` finds the first."""
+    from graphs.foreground import stay
     from graphs.service import up as start
 
     running = start(home, say=lambda line: console.print(f"[dim]{line}[/dim]"))
@@ -27,6 +34,16 @@ def up(home: Home = None) -> None:
         f"Ray dashboard      {running.dashboard}   (token in {running.settings.home / 'ray.token'})", highlight=False
     )
     console.print(f"First API key in   {running.key_file}", highlight=False)
+    if foreground:
+        raise typer.Exit(stay(home))
+
+
+def prepare(home: Home = None) -> None:
+    """Brings schema, buckets and the first policy to this version, without Ray: before Serve is deployed by somebody else."""
+    from graphs.service import prepare as run
+
+    run(home, say=lambda line: console.print(f"[dim]{line}[/dim]"))
+    console.print("prepared; make a key with `safeguard keys create`")
 
 
 def down(home: Home = None) -> None:
