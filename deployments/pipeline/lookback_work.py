@@ -79,8 +79,8 @@ class LookBackWorker:
         if held.kind != LookBackKind.JUDGE:
             terms = await bank_terms(self._engine, held.bank_id or 0)
             cursor = {"end": cursor["end"], "member": (held.first_member or 1) - 1}
-            if terms is not None and terms.gone:
-                cursor["bank_gone"] = terms.gone
+            if held.kind == LookBackKind.BANK and terms is not None and terms.gone:
+                cursor["bank_gone"] = terms.gone  # its row goes when all of its members have been taken back
             members = await count_members(self._engine, held, cursor["member"])
         return await lookback_steps.begin_batch(self._engine, held, cursor, pace, members=members)
 

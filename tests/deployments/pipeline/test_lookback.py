@@ -150,6 +150,26 @@ async def test_quarantine_and_a_disabled_bank_take_effect_and_back(
         assert await connection.scalar(text("SELECT count(*) FROM bank")) == 0
 
 
+async def test_a_bank_that_is_removed_before_its_last_member_was_searched_for_leaves_nothing_blocked(
+    processor: Processor,
+    put: Upload,
+    banks: Banks,
+) -> None:
+    first = await put(jpeg(photo("coffee.png")))
+    copy = await put(edited("coffee.png", "jpeg10"))
+    second = await put(jpeg(photo("coins.png")))
+    await run_queue(processor)
+    bank = await banks.make()
+    await done(processor, await banks.add(bank, first))
+    assert await verdicts(processor.engine, first, copy) == ["block"] * 2
+    await banks.add(bank, second)
+    await bank_rows.remove(processor.engine, bank, actor="test")
+    await drain(processor)
+    assert await verdicts(processor.engine, first, copy, second) == ["allow"] * 3
+    async with processor.engine.connect() as connection:
+        assert await connection.scalar(text("SELECT count(*) FROM bank")) == 0
+
+
 async def test_a_member_whose_picture_is_gone_is_skipped_and_the_rest_goes_on(
     processor: Processor,
     put: Upload,
