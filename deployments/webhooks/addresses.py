@@ -1,7 +1,7 @@
-"""Where webhooks may lead: the guard against requests into private networks (SSRF). Imports configs and errors only.
+"""Where requests may lead: the guard against requests into private networks (SSRF). Imports configs and errors only.
 
 A name is resolved here, every address that it has is checked, and the very address that was checked is connected to
-(``Guard.connect``), so a name that changes its mind in between gains nothing.
+(``client.GuardedBackend``), so a name that changes its mind in between gains nothing.
 """
 
 import asyncio
@@ -20,8 +20,12 @@ from storage.errors import InvalidInput, SafeGuardError
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-_NEVER = tuple(ipaddress.IPv4Network(one) for one in ("168.63.129.16/32", "192.0.0.0/24", "192.88.99.0/24"))
-"""Global for some versions of Python: metadata of Azure and Oracle, protocol assignments, the old 6to4 relays."""
+_NEVER = tuple(
+    ipaddress.ip_network(one)
+    for one in ("168.63.129.16/32", "192.0.0.0/24", "192.88.99.0/24", "fec0::/10", "3fff::/20")
+)
+"""Global for some versions of Python: metadata of Azure and Oracle, protocol assignments, the old 6to4 relays, sites'
+own addresses, documentation."""
 _MAX_URL = 2000
 
 
