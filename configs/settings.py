@@ -139,6 +139,12 @@ class Settings(BaseSettings):
         description="webhooks may use http:// outside of those networks; their content can then be read on the way",
     )
 
+    fetch_allow_private: Annotated[list[IPvAnyNetwork], NoDecode] = Field(
+        default_factory=list,
+        description="networks beside the public internet that pictures may be read from at an address that a client gives: "
+        "whoever may look up can then ask what answers there",
+    )
+
     quarantine_floor: int = Field(
         100, ge=0, description="images that a bank's member must match in a window before it is quarantined; 0: never"
     )
@@ -166,7 +172,7 @@ class Settings(BaseSettings):
         0, ge=0, le=256, description="threads of one network call; 0: the replica's own CPU share, at least 1"
     )
 
-    @field_validator("webhook_allow_private", "trusted_proxies", mode="before")
+    @field_validator("webhook_allow_private", "fetch_allow_private", "trusted_proxies", mode="before")
     @classmethod
     def _separated(cls, value: object) -> object:
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value

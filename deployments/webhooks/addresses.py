@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from socket import SOCK_STREAM
 from socket import gaierror as ResolutionError
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 
@@ -18,6 +18,8 @@ from configs.settings import Settings
 from storage.errors import InvalidInput, SafeGuardError
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Private = Literal["webhook_allow_private", "fetch_allow_private"]
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _NEVER = tuple(
@@ -30,7 +32,7 @@ _MAX_URL = 2000
 
 
 class AddressRefused(SafeGuardError):
-    """The address of a webhook must not be connected to; the message says why."""
+    """An address must not be connected to; the message says why."""
 
 
 def system_resolver(executor: Executor | None = None) -> Resolve:
@@ -72,15 +74,20 @@ def _literal(host: str) -> Address | None:
 
 
 class Guard:
-    """Checks addresses of webhooks.
+    """Checks addresses.
 
     Args:
         settings: say which networks and whether plain http are allowed.
         resolve: gives the addresses of a name.
+        private: the setting that allows networks beside the public internet. One for each of those who give addresses:
+            where an admin's webhooks may lead is not for whoever looks a picture up.
     """
 
-    def __init__(self, settings: Settings, resolve: Resolve | None = None) -> None:
-        self._allowed = settings.webhook_allow_private
+    def __init__(
+        self, settings: Settings, resolve: Resolve | None = None, *, private: Private = "webhook_allow_private"
+    ) -> None:
+        self._allowed: Sequence[Network] = getattr(settings, private)
+        self._setting = f"SAFEGUARD_{private.upper()}"
         self._http = settings.webhook_allow_http
         self._timeout_s = settings.webhook_connect_timeout_s
         self._resolve = resolve or system_resolver()
@@ -103,11 +110,9 @@ class Guard:
             return None
         never = any(meant.version == network.version and meant in network for network in _NEVER)
         if never or not meant.is_global or meant.is_multicast or meant.is_reserved:
-            return f"{address} is not on the public internet; SAFEGUARD_WEBHOOK_ALLOW_PRIVATE can allow its network"
+            return f"{address} is not on the public internet; {self._setting} can allow its network"
         if plain and not self._http:
-            return (
-                "http:// is only for networks in SAFEGUARD_WEBHOOK_ALLOW_PRIVATE, or with SAFEGUARD_WEBHOOK_ALLOW_HTTP"
-            )
+            return f"http:// is only for networks in {self._setting}, or with SAFEGUARD_WEBHOOK_ALLOW_HTTP"
         return None
 
     async def addresses(self, host: str, port: int, *, plain: bool) -> list[str]:

@@ -22,14 +22,14 @@ async def fetch(
     """The bytes at an address.
 
     Args:
-        url: http(s); what may be reached is what webhooks may reach.
+        url: http(s); beside the public internet it leads only into networks of ``fetch_allow_private``.
         resolve: gives the addresses of a name; None asks the system.
         tls: what certificates are trusted; None: those that the system trusts.
     Raises:
         InvalidInput: the address is malformed, leads where it must not, does not answer in time, or not with 200.
         TooLarge: there are more bytes than in the largest upload.
     """
-    guard = Guard(settings, resolve)
+    guard = Guard(settings, resolve, private="fetch_allow_private")
     try:
         async with asyncio.timeout(settings.webhook_timeout_s):
             for _ in range(_HOPS + 1):

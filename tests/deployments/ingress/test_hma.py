@@ -223,11 +223,21 @@ async def test_addresses_that_are_not_read(console: httpx.AsyncClient, url: str,
             assert said in is_problem(await console.get(path, params={"url": url}), 422)["detail"]
 
 
+async def test_where_webhooks_may_lead_is_not_for_those_who_look_up(make_app: MakeApp, make_client: MakeClient) -> None:
+    client = await make_client("image:read", target=await make_app(webhook_allow_private=LOOPBACK))
+    server = await raw(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nnot image")
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    for path in ("/hma/h/hash", "/hma/m/lookup"):
+        refused = is_problem(await client.get(path, params={"url": url}), 422)["detail"]
+        assert "SAFEGUARD_FETCH_ALLOW_PRIVATE can allow its network" in refused
+    server.close()
+
+
 @pytest.fixture
 async def loopback(make_app: MakeApp) -> FastAPI:
     """An installation that may read addresses on this machine."""
     return await make_app(
-        webhook_allow_private=LOOPBACK, webhook_timeout_s=1.0, webhook_connect_timeout_s=0.5, max_upload_bytes=100_000
+        fetch_allow_private=LOOPBACK, webhook_timeout_s=1.0, webhook_connect_timeout_s=0.5, max_upload_bytes=100_000
     )
 
 
