@@ -1,12 +1,13 @@
 """Webhooks of one installation, for the command line. May import all below."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from deployments.webhooks.addresses import Guard
+from deployments.webhooks.addresses import Guard, SystemResolver
 from graphs.opening import opened
 from storage import delivery_log, webhooks
 from storage.delivery_log import DeliveryRecord
@@ -24,7 +25,8 @@ async def add(home: Path | None, url: str, types: Sequence[str], description: st
         Conflict: there are too many.
     """
     async with opened(home) as (settings, engine):
-        checked = await Guard(settings).check(url)
+        with contextlib.closing(SystemResolver()) as names:
+            checked = await Guard(settings, names).check(url)
         return await webhooks.create(engine, checked, types=types, description=description, created_by=ACTOR)
 
 

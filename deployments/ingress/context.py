@@ -8,9 +8,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from configs.models import ModelRegistry
 from configs.settings import Settings
+from deployments.ingress.hma.fetching import Fetcher
 from deployments.pipeline.bank_hashes import BankHashes
 from deployments.pipeline.search import Found
 from deployments.vision.sandbox import Sandbox
+from deployments.webhooks.addresses import Guard
 from storage.objects import ObjectStore
 from storage.queues import UploadSignal
 
@@ -72,7 +74,12 @@ class Platform(Protocol):
 
 @dataclass(frozen=True)
 class Context:
-    """The collaborators of one ingress."""
+    """The collaborators of one ingress.
+
+    Args:
+        guard: checks addresses of webhooks.
+        fetcher: reads pictures at addresses that clients give.
+    """
 
     engine: AsyncEngine
     objects: ObjectStore
@@ -82,6 +89,8 @@ class Context:
     platform: Platform
     hashes: BankHashes
     sandbox: Sandbox
+    guard: Guard
+    fetcher: Fetcher
 
 
 # Coroutines, though they await nothing: FastAPI would send plain functions to its thread pool.
@@ -122,6 +131,14 @@ async def _sandbox(context: Annotated[Context, Depends(_context)]) -> Sandbox:
     return context.sandbox
 
 
+async def _guard(context: Annotated[Context, Depends(_context)]) -> Guard:
+    return context.guard
+
+
+async def _fetcher(context: Annotated[Context, Depends(_context)]) -> Fetcher:
+    return context.fetcher
+
+
 UsesEngine = Annotated[AsyncEngine, Depends(_engine)]
 UsesObjects = Annotated[ObjectStore, Depends(_objects)]
 UsesSettings = Annotated[Settings, Depends(_settings)]
@@ -130,3 +147,5 @@ UsesSignal = Annotated[UploadSignal, Depends(_signal)]
 UsesPlatform = Annotated[Platform, Depends(_platform)]
 UsesHashes = Annotated[BankHashes, Depends(_hashes)]
 UsesSandbox = Annotated[Sandbox, Depends(_sandbox)]
+UsesGuard = Annotated[Guard, Depends(_guard)]
+UsesFetcher = Annotated[Fetcher, Depends(_fetcher)]

@@ -7,10 +7,12 @@ from configs.models import load_models
 from configs.settings import load_settings
 from deployments.ingress.app import create_app
 from deployments.ingress.context import Context
+from deployments.ingress.hma.fetching import Fetcher
 from deployments.ingress.remote import RemotePlatform
 from deployments.logs import log_to_replica
 from deployments.pipeline.bank_hashes import BankHashes
 from deployments.vision.sandbox import sandbox_of
+from deployments.webhooks.addresses import Guard, SystemResolver
 from storage.database import create_engine
 from storage.objects import ObjectStore
 from storage.queues import UploadSignal
@@ -37,6 +39,7 @@ class Ingress:
         log_to_replica()
         settings = load_settings()
         engine = create_engine(settings)
+        self._names = SystemResolver()
         self._context = Context(
             engine=engine,
             objects=ObjectStore(settings),
@@ -46,6 +49,8 @@ class Ingress:
             platform=RemotePlatform(settings, pipeline, reader, writer, call_timeout_s),
             hashes=BankHashes(engine),
             sandbox=sandbox_of(settings),
+            guard=Guard(settings, self._names),
+            fetcher=Fetcher(settings, self._names),
         )
         await self._context.signal.start()
 
@@ -61,4 +66,5 @@ class Ingress:
         await self._context.signal.close()
         self._context.sandbox.close()
         self._context.objects.close()
+        self._names.close()
         await self._context.engine.dispose()

@@ -7,7 +7,7 @@ from starlette.status import HTTP_201_CREATED, HTTP_202_ACCEPTED, HTTP_204_NO_CO
 
 from deployments.ingress.access import Scope
 from deployments.ingress.body import read_json
-from deployments.ingress.context import UsesEngine, UsesSettings
+from deployments.ingress.context import UsesEngine, UsesGuard, UsesSettings
 from deployments.ingress.documents import problems, sent, shown
 from deployments.ingress.schemas import MAX_ID
 from deployments.ingress.webhook_schemas import (
@@ -21,7 +21,6 @@ from deployments.ingress.webhook_schemas import (
     WebhookShown,
     WebhookWithSecret,
 )
-from deployments.webhooks.addresses import Guard
 from storage import delivery_log, webhooks
 from storage.event_tables import DeliveryState, Webhook
 from storage.keys import Principal
@@ -95,12 +94,12 @@ async def list_webhooks(_: _Admin, engine: UsesEngine) -> list[WebhookShown]:
     openapi_extra=sent(NewWebhook, {"url": "https://receiver.example/safeguard", "types": ["image.decided"]}),
 )  # fmt: skip
 async def create_webhook(
-    request: Request, response: Response, caller: _Admin, engine: UsesEngine, settings: UsesSettings
+    request: Request, response: Response, caller: _Admin, engine: UsesEngine, guard: UsesGuard
 ) -> WebhookWithSecret:
     """It is told of what happens from now on, in the Standard Webhooks format. The name in the address must resolve, and
     must lead nowhere private unless the settings allow it."""
     wanted = await read_json(request, NewWebhook)
-    url = await Guard(settings).check(wanted.url)
+    url = await guard.check(wanted.url)
     made = await webhooks.create(
         engine, url, types=wanted.types, description=wanted.description, created_by=caller.name
     )  # fmt: skip
@@ -127,11 +126,11 @@ async def get_webhook(webhook_id: WebhookId, _: _Admin, engine: UsesEngine) -> W
     openapi_extra=sent(WebhookChange, {"enabled": True}),
 )
 async def change_webhook(
-    request: Request, webhook_id: WebhookId, caller: _Admin, engine: UsesEngine, settings: UsesSettings
+    request: Request, webhook_id: WebhookId, caller: _Admin, engine: UsesEngine, guard: UsesGuard
 ) -> WebhookShown:
     """While it is disabled nothing is sent: what waits stays, and what happens can be replayed later."""
     wanted = await read_json(request, WebhookChange)
-    url = None if wanted.url is None else await Guard(settings).check(wanted.url)
+    url = None if wanted.url is None else await guard.check(wanted.url)
     changed = await webhooks.change(
         engine, webhook_id, url=url, types=wanted.types, description=wanted.description, enabled=wanted.enabled,
         actor=caller.name,

@@ -7,10 +7,11 @@ A name is resolved here, every address that it has is checked, and the very addr
 import asyncio
 import ipaddress
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import Executor
-from socket import SOCK_STREAM
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from socket import SOCK_STREAM, getaddrinfo
 from socket import gaierror as ResolutionError
-from typing import Any, Literal
+from typing import Literal
 
 import httpx
 
@@ -29,28 +30,29 @@ _NEVER = tuple(
 """Global for some versions of Python: metadata of Azure and Oracle, protocol assignments, the old 6to4 relays, sites'
 own addresses, documentation."""
 _MAX_URL = 2000
+_THREADS = 32
+"""One name that hangs holds up nobody else."""
 
 
 class AddressRefused(SafeGuardError):
     """An address must not be connected to; the message says why."""
 
 
-def system_resolver(executor: Executor | None = None) -> Resolve:
-    """Asks the system for the addresses of a name.
+class SystemResolver:
+    """Asks the system for the addresses of a name, in threads of its own: names that hang hold up nothing else."""
 
-    Args:
-        executor: where the blocking calls run; None is the loop's own.
-    """
-    import socket
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="resolve")
 
-    async def resolve(host: str, port: int) -> list[str]:
-        def ask() -> list[tuple[Any, ...]]:
-            return list(socket.getaddrinfo(host, port, type=SOCK_STREAM))
-
-        found = await asyncio.get_running_loop().run_in_executor(executor, ask)
+    async def __call__(self, host: str, port: int) -> list[str]:
+        """See ``Resolve``."""
+        asked = partial(getaddrinfo, host, port, type=SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, asked)
         return list(dict.fromkeys(str(one[4][0]) for one in found))
 
-    return resolve
+    def close(self) -> None:
+        """Waits for none of the names that hang."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _meant(address: Address) -> Address:
@@ -83,14 +85,12 @@ class Guard:
             where an admin's webhooks may lead is not for whoever looks a picture up.
     """
 
-    def __init__(
-        self, settings: Settings, resolve: Resolve | None = None, *, private: Private = "webhook_allow_private"
-    ) -> None:
+    def __init__(self, settings: Settings, resolve: Resolve, *, private: Private = "webhook_allow_private") -> None:
         self._allowed: Sequence[Network] = getattr(settings, private)
         self._setting = f"SAFEGUARD_{private.upper()}"
         self._http = settings.webhook_allow_http
         self._timeout_s = settings.webhook_connect_timeout_s
-        self._resolve = resolve or system_resolver()
+        self._resolve = resolve
 
     def _allows(self, address: Address) -> bool:
         return any(address.version == network.version and address in network for network in self._allowed)

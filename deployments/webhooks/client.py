@@ -6,7 +6,6 @@ import os
 import ssl
 from collections import OrderedDict
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -16,7 +15,7 @@ import certifi
 import httpcore
 
 from configs.settings import Settings
-from deployments.webhooks.addresses import AddressRefused, Guard, Resolve, parse, port_of, system_resolver
+from deployments.webhooks.addresses import AddressRefused, Guard, Resolve, SystemResolver, parse, port_of
 from deployments.webhooks.signing import body_of, headers_of
 from storage.deliveries import Outgoing
 from storage.errors import InvalidInput
@@ -26,8 +25,6 @@ _BODY_S = 1.0
 _KEPT_S = 15.0
 _POOLS = 256
 """More than twice the webhooks that there may be: the one that is closed was used by none of them for long."""
-_RESOLVERS = 32
-"""Threads that ask for names: one that hangs holds up nobody else."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +87,8 @@ class WebhookClient:
     ) -> None:
         self._total_s = settings.webhook_timeout_s
         self._connect_s = settings.webhook_connect_timeout_s
-        self._threads = ThreadPoolExecutor(_RESOLVERS, thread_name_prefix="resolve")
-        self._guard = Guard(settings, resolve or system_resolver(self._threads))
+        self._names = SystemResolver()
+        self._guard = Guard(settings, resolve or self._names)
         self._tls = tls or ssl.create_default_context()  # also what SSL_CERT_FILE names: a company's own authority
         if tls is None:
             self._tls.load_verify_locations(certifi.where())
@@ -158,7 +155,7 @@ class WebhookClient:
         """Closes all connections."""
         for pool in self._pools.values():
             await pool.aclose()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._names.close()
 
 
 def _judged(status: int, headers: dict[bytes, bytes]) -> Answer:

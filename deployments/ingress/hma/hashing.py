@@ -7,9 +7,8 @@ from starlette.datastructures import UploadFile
 
 from deployments.ingress.access import Scope
 from deployments.ingress.body import read_form
-from deployments.ingress.context import UsesRegistry, UsesSandbox, UsesSettings
+from deployments.ingress.context import UsesFetcher, UsesRegistry, UsesSandbox, UsesSettings
 from deployments.ingress.documents import problems, shown
-from deployments.ingress.hma.fetching import fetch
 from deployments.ingress.hma.schemas import ContentType, Types, Url
 from deployments.ingress.hma.signals import PHOTO, check_content_type, signals_of, types_of
 from deployments.ingress.images import read_picture
@@ -51,7 +50,7 @@ async def photo_of(request: Request, settings: UsesSettings) -> bytes:
         return await read_picture(upload, settings)
 
 
-async def photo_at(url: str | None, content_type: str | None, settings: UsesSettings) -> bytes:
+async def photo_at(url: str | None, content_type: str | None, fetcher: UsesFetcher) -> bytes:
     """The photo at an address.
 
     Raises:
@@ -61,7 +60,7 @@ async def photo_at(url: str | None, content_type: str | None, settings: UsesSett
     check_content_type(content_type)
     if not url:
         raise InvalidInput("url is required", "url")
-    return await fetch(url, settings)
+    return await fetcher.fetch(url)
 
 
 @router.get(
@@ -73,6 +72,7 @@ async def photo_at(url: str | None, content_type: str | None, settings: UsesSett
 async def hash_url(
     _: Annotated[Principal, Scope("image:read")],
     settings: UsesSettings,
+    fetcher: UsesFetcher,
     registry: UsesRegistry,
     sandbox: UsesSandbox,
     url: Url = None,
@@ -81,7 +81,7 @@ async def hash_url(
 ) -> Any:
     """Fetches it from the public internet, within the limits of webhooks; redirects are checked like addresses."""
     wanted = types_of(types)
-    return await signals_of(await photo_at(url, content_type, settings), wanted, settings, registry, sandbox)
+    return await signals_of(await photo_at(url, content_type, fetcher), wanted, settings, registry, sandbox)
 
 
 @router.post(

@@ -9,7 +9,15 @@ from pydantic import RootModel, field_validator
 
 from deployments.ingress.access import Scope
 from deployments.ingress.body import read_json
-from deployments.ingress.context import UsesEngine, UsesHashes, UsesPlatform, UsesRegistry, UsesSandbox, UsesSettings
+from deployments.ingress.context import (
+    UsesEngine,
+    UsesFetcher,
+    UsesHashes,
+    UsesPlatform,
+    UsesRegistry,
+    UsesSandbox,
+    UsesSettings,
+)
 from deployments.ingress.documents import problems, sent, shown
 from deployments.ingress.hma.hashing import FORM, photo_at, photo_of
 from deployments.ingress.hma.lookup import Matcher
@@ -89,6 +97,7 @@ async def lookup(
     _: _Reader,
     matcher: UsesMatcher,
     settings: UsesSettings,
+    fetcher: UsesFetcher,
     registry: UsesRegistry,
     sandbox: UsesSandbox,
     url: Url = None,
@@ -107,7 +116,7 @@ async def lookup(
             raise InvalidInput("either url, or both signal and signal_type, are required", "signal")
         return await _by_bank(matcher, signal_type, signal, banks, bypass_coinflip)
     wanted = types_of(types)
-    signals = await signals_of(await photo_at(url, content_type, settings), wanted, settings, registry, sandbox)
+    signals = await signals_of(await photo_at(url, content_type, fetcher), wanted, settings, registry, sandbox)
     found = {one: await _by_bank(matcher, one, value, banks, bypass_coinflip) for one, value in signals.items()}
     return found if signal_type is None else found.get(type_of(signal_type), {})
 

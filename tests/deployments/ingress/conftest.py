@@ -1,8 +1,11 @@
 """The application over real PostgreSQL and S3, called in-process; clients with keys of chosen scopes."""
 
+import asyncio
 import io
 import itertools
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
 
@@ -18,11 +21,13 @@ from configs.models import load_models
 from configs.settings import Settings
 from deployments.ingress.app import create_app
 from deployments.ingress.context import Context
+from deployments.ingress.hma.fetching import Fetcher
 from deployments.pipeline.bank_hashes import BankHashes
 from deployments.pipeline.search import Found
 from deployments.vision.decoding import decode
 from deployments.vision.pdq import pdq_hashes
 from deployments.vision.sandbox import Sandbox
+from deployments.webhooks.addresses import Guard, SystemResolver
 from storage import image_members
 from storage.errors import NotFound, Unavailable, UnsupportedImage
 from storage.keys import create_key
@@ -118,6 +123,7 @@ async def make_app(
     engine: AsyncEngine, objects: ObjectStore, servers: Settings, platform: PdqPlatform, sandbox: Sandbox
 ) -> AsyncIterator[MakeApp]:
     signals = []
+    names = SystemResolver()
 
     async def make(collaborators: dict[str, Any] | None = None, **settings: Any) -> FastAPI:
         options = servers.model_copy(update=settings)
@@ -127,13 +133,27 @@ async def make_app(
         parts = {
             "engine": engine, "objects": objects, "settings": options, "signal": signal, "platform": platform,
             "registry": load_models(options.models_file), "sandbox": sandbox,
-            "hashes": BankHashes(engine), **(collaborators or {}),
+            "hashes": BankHashes(engine), "guard": Guard(options, names), "fetcher": Fetcher(options, names),
+            **(collaborators or {}),
         }  # fmt: skip
         return create_app(Context(**parts))
 
     yield make
     for signal in signals:
         await signal.close()
+    names.close()
+
+
+@pytest.fixture
+async def busy_threads() -> AsyncIterator[None]:
+    """The loop's own threads do something that does not end."""
+    loop, end = asyncio.get_running_loop(), threading.Event()
+    with ThreadPoolExecutor(1) as threads:
+        loop.set_default_executor(threads)
+        loop.run_in_executor(None, end.wait)
+        yield
+        end.set()
+    loop.set_default_executor(ThreadPoolExecutor())
 
 
 @pytest.fixture

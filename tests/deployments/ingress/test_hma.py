@@ -233,6 +233,18 @@ async def test_where_webhooks_may_lead_is_not_for_those_who_look_up(make_app: Ma
     server.close()
 
 
+@pytest.mark.usefixtures("busy_threads")
+async def test_names_are_asked_for_in_threads_of_their_own(make_app: MakeApp, make_client: MakeClient) -> None:
+    client = await make_client("image:read", "admin", target=await make_app(webhook_connect_timeout_s=2.0))
+    url = "https://localhost/a.png"
+    for answer in (
+        await client.get("/hma/h/hash", params={"url": url}),
+        await client.get("/hma/m/lookup", params={"url": url}),
+        await client.post("/webhooks", json={"url": url}),
+    ):
+        assert "not on the public internet" in is_problem(answer, 422)["detail"]
+
+
 @pytest.fixture
 async def loopback(make_app: MakeApp) -> FastAPI:
     """An installation that may read addresses on this machine."""

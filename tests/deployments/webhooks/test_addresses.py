@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from configs.settings import Settings
-from deployments.webhooks.addresses import AddressRefused, Guard, Resolve
+from deployments.webhooks.addresses import AddressRefused, Guard, Resolve, SystemResolver
 from storage.errors import InvalidInput
 
 PRIVATE = [
@@ -29,7 +29,7 @@ def knows(*addresses: str) -> Resolve:
 
 
 def guard(resolve: Resolve | None = None, **settings: Any) -> Guard:
-    return Guard(Settings().model_copy(update=settings), resolve)
+    return Guard(Settings().model_copy(update=settings), resolve or SystemResolver())
 
 
 @pytest.mark.parametrize("address", PRIVATE)
