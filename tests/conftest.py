@@ -46,6 +46,15 @@ def alone(servers: Settings) -> Iterator[Settings]:
         yield settings
 
 
+@pytest_asyncio.fixture
+async def own(alone: Settings) -> AsyncIterator[tuple[AsyncEngine, ObjectStore]]:
+    """An engine on that database and the bucket of its pictures."""
+    engine, objects = create_engine(alone), ObjectStore(alone)
+    yield engine, objects
+    objects.close()
+    await engine.dispose()
+
+
 @pytest_asyncio.fixture(scope="session")
 async def engine(servers: Settings) -> AsyncIterator[AsyncEngine]:
     """An engine on the running PostgreSQL."""

@@ -8,11 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from configs.facts import Facts
 from configs.policy_references import Known
-from configs.settings import Settings
 from storage import claims
 from storage.bank_changes import BanksChanged, change_banks, hashes_version, hold_banks
 from storage.claims import Outcome
-from storage.database import create_engine
 from storage.decisions import decide
 from storage.links import Link
 from storage.objects import ObjectStore
@@ -111,8 +109,8 @@ async def test_the_same_bytes_as_a_hash_decide(engine: AsyncEngine, objects: Obj
     assert await _rows(engine, image) == [("block", None, "known-unacceptable")]
 
 
-async def test_another_policy_that_says_the_same_writes_nothing(alone: Settings) -> None:
-    engine, objects = create_engine(alone, pool_size=2), ObjectStore(alone)
+async def test_another_policy_that_says_the_same_writes_nothing(own: tuple[AsyncEngine, ObjectStore]) -> None:
+    engine, objects = own
     await stored(engine, objects, "same", 2)
     first, second = await finish(engine, "same"), await finish(engine, "same", content_scores={"opennsfw@1": 0.95})
 
@@ -127,5 +125,3 @@ async def test_another_policy_that_says_the_same_writes_nothing(alone: Settings)
     said = "The content filter holds it to be unsafe"
     assert await changed(source.replace(said, "It is not for this site")) == [(second, "It is not for this site")]
     assert [row[0] for row in await _rows(engine, second)] == ["block", "block"]
-    objects.close()
-    await engine.dispose()

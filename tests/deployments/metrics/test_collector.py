@@ -5,12 +5,10 @@ import asyncio
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from configs.settings import Settings
 from deployments.metrics.catalogue import METRICS, Kind, Source
 from deployments.metrics.collector import OTHER, Collector, ModelNames
 from deployments.metrics.local import LocalSink
 from deployments.metrics.meters import recording_to
-from storage.database import create_engine
 from storage.objects import ObjectStore
 from tests.storage.test_claims import stored
 
@@ -22,7 +20,8 @@ def test_names_that_clients_make_up_are_bounded() -> None:
     ]  # fmt: skip
 
 
-async def test_a_reading_sets_every_gauge_of_the_database(engine: AsyncEngine, objects: ObjectStore) -> None:
+async def test_a_reading_sets_every_gauge_of_the_database(own: tuple[AsyncEngine, ObjectStore]) -> None:
+    engine, objects = own
     await stored(engine, objects, "metrics-queue", 3)
     sink = LocalSink()
     with recording_to(sink):
@@ -62,8 +61,8 @@ async def test_a_database_that_is_down_is_counted_and_ends_nothing() -> None:
         collector.check()
 
 
-async def test_what_is_gone_vanishes(alone: Settings) -> None:
-    engine, objects = create_engine(alone), ObjectStore(alone)
+async def test_what_is_gone_vanishes(own: tuple[AsyncEngine, ObjectStore]) -> None:
+    engine, objects = own
     sink = LocalSink()
     with recording_to(sink):
         collector = Collector(engine, ["safeguard-v1"])
@@ -75,5 +74,3 @@ async def test_what_is_gone_vanishes(alone: Settings) -> None:
         await collector.collect()
     assert ("short", "UPLOADED") not in sink.series("safeguard_images")
     assert sink.value("safeguard_images", model="safeguard-v1", status="UPLOADED") == 0
-    objects.close()
-    await engine.dispose()

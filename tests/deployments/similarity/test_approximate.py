@@ -17,7 +17,6 @@ from deployments.similarity.members import Members
 from deployments.similarity.reader import Query, VectorReader
 from deployments.similarity.writer import VectorWriter
 from storage.bank_changes import change_banks
-from storage.database import create_engine
 from storage.index_measurements import measured
 from storage.objects import ObjectStore
 from storage.vector_index import KIND, index_state
@@ -97,15 +96,6 @@ async def test_it_answers_as_exact_search_does(large: Large) -> None:
     (alone,) = await reader.search([large.query(several[:1], k=1)])
     assert [(hit.image_id, hit.query_row) for hit in alone] == [(5, 0)]
     assert await reader.search([large.query(several[:0])]) == [[]]
-
-
-@pytest_asyncio.fixture
-async def own(alone: Settings) -> AsyncIterator[tuple[AsyncEngine, ObjectStore]]:
-    """A database without the banks of other tests."""
-    engine, objects = create_engine(alone, pool_size=2), ObjectStore(alone)
-    yield engine, objects
-    objects.close()
-    await engine.dispose()
 
 
 async def test_members_of_banks_are_searched_by_themselves(large: Large, own: tuple[AsyncEngine, ObjectStore]) -> None:
