@@ -2,7 +2,9 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: setup lock test lint check-deploy demo up down status
+AUDIT := .venv-audit
+
+.PHONY: setup lock test lint check-deploy demo up down status sbom audit
 
 setup: $(VENV)/.installed
 
@@ -26,6 +28,19 @@ test: lint
 
 check-deploy: setup
 	$(RUN) -m pytest -q tests/deploy
+
+$(AUDIT)/.installed: requirements-audit.txt
+	$(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/pip install --quiet --disable-pip-version-check -r requirements-audit.txt
+	touch $@
+
+# What is in here, as CycloneDX 1.6.
+sbom: $(AUDIT)/.installed
+	$(AUDIT)/bin/cyclonedx-py requirements requirements.lock --pyproject pyproject.toml --output-reproducible --of JSON -o sbom.json
+
+# Known vulnerabilities of what is in here; says so where they cannot be looked up.
+audit: setup $(AUDIT)/.installed
+	$(RUN) -m tools.audit $(AUDIT)/bin/pip-audit
 
 demo: setup
 	$(RUN) safeguard.py demo
