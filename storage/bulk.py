@@ -18,8 +18,9 @@ from storage.bank_changes import Compare, hold_banks, hold_compared
 from storage.claims import FoundObject
 from storage.database import reading
 from storage.errors import Conflict
-from storage.finishing import store_hashes, tell_and_decide
+from storage.finishing import tell_and_decide
 from storage.generations import hold
+from storage.hash_findings import replace_findings
 from storage.job_tables import JobUnit, UnitState
 from storage.jobs import holding
 from storage.links import Link, links_from
@@ -270,7 +271,7 @@ async def store_links(
             await connection.execute(_LINKS)
         if finish:
             await connection.execute(_PROCESSED, {"ids": list(image_ids)})
-            await store_hashes(connection, image_ids, near)
+            await replace_findings(connection, image_ids, near)
         await _count(connection, job_id, done=len(image_ids))
         if finish:
             await tell_and_decide(connection, image_ids, cause=f"job {job_id}")

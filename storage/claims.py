@@ -13,8 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from storage.bank_changes import Compare, hold_banks, hold_compared
 from storage.errors import InvalidInput, NotFound, StaleClaim
 from storage.failures import tell_failures
-from storage.finishing import store_hashes, tell_and_decide
+from storage.finishing import tell_and_decide
 from storage.generations import hold
+from storage.hash_findings import replace_findings
 from storage.links import Link, store_links
 from storage.tables import Status
 
@@ -228,7 +229,7 @@ async def finish(engine: AsyncEngine, outcomes: Sequence[Outcome], *, again: Com
         for statement, rows in ((_OBJECTS, objects), (_SCORES, scores)):
             if rows:
                 await connection.execute(statement, {"rows": json.dumps(rows)})
-        await store_hashes(connection, sorted(finished), near)
+        await replace_findings(connection, sorted(finished), near)
         await tell_and_decide(connection, sorted(finished), cause="processed")
     return finished
 

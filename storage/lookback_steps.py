@@ -24,6 +24,7 @@ from storage.bank_changes import hold_banks
 from storage.decisions import decide
 from storage.errors import StaleClaim
 from storage.generations import hold
+from storage.hash_findings import add_findings
 from storage.links import Link, store_links
 from storage.lookback_claims import HeldLookBack
 from storage.outbox import EventType, emit
@@ -41,31 +42,31 @@ WHERE id = :id AND lease_token = :token AND state = 'waiting' AND lease_expires_
 _COUNT = text("""
 UPDATE look_back SET images_done = images_done + :images, verdicts_changed = verdicts_changed + :changed WHERE id = :id
 """)
-_FINDINGS = text("""
-INSERT INTO hash_finding (image_id, member_id, distance)
-SELECT r.image_id, r.member_id, r.distance
-FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(image_id bigint, member_id bigint, distance int)
-     JOIN bank_member ON bank_member.id = r.member_id
-     JOIN (SELECT id FROM image WHERE id = ANY(CAST(:ids AS bigint[])) ORDER BY id FOR KEY SHARE) AS present
-          ON present.id = r.image_id
-ON CONFLICT (image_id, member_id) DO UPDATE SET distance = excluded.distance
-""")
 _TOUCHED = text("""
 WITH batch AS MATERIALIZED (
-    SELECT id, image_id, sha256 FROM bank_member WHERE bank_id = :bank AND id > :first AND id <= :last),
-touched AS (
+    SELECT id, image_id, sha256 FROM bank_member WHERE bank_id = :bank AND id > :first AND id <= :last)
+SELECT DISTINCT id FROM (
     SELECT image_id AS id FROM batch WHERE image_id > :after
-    UNION SELECT link.image_b FROM batch JOIN image_match link ON link.image_a = batch.image_id AND image_b > :after
-    UNION SELECT link.image_a FROM batch JOIN image_match link ON link.image_b = batch.image_id AND image_a > :after
-    UNION SELECT finding.image_id FROM batch
-          JOIN hash_finding finding ON finding.member_id = batch.id AND finding.image_id > :after
-    UNION SELECT image.id FROM batch JOIN image ON image.sha256 = batch.sha256 AND image.id > :after)
-SELECT id FROM touched ORDER BY id LIMIT :page
+    UNION ALL SELECT touched.id FROM batch CROSS JOIN LATERAL (
+        SELECT DISTINCT image_b AS id FROM image_match
+        WHERE image_a = batch.image_id AND image_b > :after ORDER BY image_b LIMIT :page) AS touched
+    UNION ALL SELECT touched.id FROM batch CROSS JOIN LATERAL (
+        SELECT DISTINCT image_a AS id FROM image_match
+        WHERE image_b = batch.image_id AND image_a > :after ORDER BY image_a LIMIT :page) AS touched
+    UNION ALL SELECT touched.id FROM batch CROSS JOIN LATERAL (
+        SELECT image_id AS id FROM hash_finding
+        WHERE member_id = batch.id AND image_id > :after ORDER BY image_id LIMIT :page) AS touched
+    UNION ALL SELECT touched.id FROM batch CROSS JOIN LATERAL (
+        SELECT id FROM (SELECT id FROM image WHERE sha256 = batch.sha256 AND id > :after OFFSET 0) AS same
+        ORDER BY id LIMIT :page) AS touched) AS touched
+ORDER BY id LIMIT :page
 """)
+"""A page reads a page of each member's at most. OFFSET keeps the bytes from being looked for along the ids of all images."""
 _FORGET = text("""
-DELETE FROM bank_member AS member USING jsonb_each_text(CAST(:gone AS jsonb)) AS known(id, at)
-WHERE member.id = known.id::bigint
-      AND (SELECT coalesce(member.removed_at, bank.removed_at)::text FROM bank WHERE bank.id = member.bank_id) = known.at
+DELETE FROM bank_member WHERE id IN (
+    SELECT member.id FROM jsonb_each_text(CAST(:gone AS jsonb)) AS known(id, at)
+           JOIN bank_member member ON member.id = known.id::bigint JOIN bank ON bank.id = member.bank_id
+    WHERE coalesce(member.removed_at, bank.removed_at)::text = known.at ORDER BY member.id FOR UPDATE OF member)
 """)
 _FORGET_BANK = text("DELETE FROM bank WHERE id = :bank AND removed_at::text = :at")
 _PAGE = text("""
@@ -151,13 +152,7 @@ async def store_found(
             if kept is None or link.descriptor in kept or not link.descriptor
         ]
         await store_links(connection, links)
-        rows = [
-            {"image_id": image_id, "member_id": member, "distance": distance}
-            for image_id, near in sorted(found.hashes.items())
-            for member, distance in near.items()
-        ]
-        if rows:
-            await connection.execute(_FINDINGS, {"rows": json.dumps(rows), "ids": sorted(found.hashes)})
+        await add_findings(connection, found.hashes)
         touched = {link.image_id for _, link in links} | found.hashes.keys()
         if touched:
             await _judge(connection, held, sorted(touched))
@@ -167,7 +162,10 @@ async def store_found(
 async def touch(
     engine: AsyncEngine, held: HeldLookBack, pace: Pace, *, batch_members: int, page: int = 200
 ) -> HeldLookBack:
-    """Judges the next images that the batch touches; after the last of them the batch is done."""
+    """Judges the next images that the batch touches; after the last of them the batch is done.
+
+    The rows of removed members go in a step of their own that judges nothing: uploads near them wait for it.
+    """
     batch, first = held.cursor["batch"], held.cursor["member"]
     async with engine.begin() as connection:
         await hold_banks(connection, None)
@@ -175,7 +173,7 @@ async def touch(
             "bank": held.bank_id, "first": first, "last": batch["through"], "after": batch["after"], "page": page,
         }  # fmt: skip
         touched = list((await connection.execute(_TOUCHED, arguments)).scalars())
-        if len(touched) == page:
+        if len(touched) == page or (touched and batch["gone"]):
             cursor = {**held.cursor, "batch": {**batch, "after": touched[-1]}}
             after = await _advance(connection, held, cursor, pace)
         else:
