@@ -48,7 +48,8 @@ WHERE member.bank_id = :bank AND member.id > :after AND member.id <= :last ORDER
 _HOW_MANY = text("SELECT count(*) FROM bank_member WHERE bank_id = :bank AND id > :after AND id <= :last")
 _BANK = text("SELECT relations, pdq_distance, removed_at::text AS gone FROM bank WHERE id = :bank")
 _BOUND = text("""
-SELECT max(id) FROM (SELECT id FROM image WHERE id > :after AND id <= :end ORDER BY id LIMIT :span) AS range
+SELECT max(id) AS bound, count(*) AS images
+FROM (SELECT id FROM image WHERE id > :after AND id <= :end ORDER BY id LIMIT :span) AS range
 """)
 
 
@@ -90,11 +91,15 @@ async def last_image(engine: AsyncEngine) -> int:
         return int((await connection.execute(text("SELECT coalesce(max(id), 0) FROM image"))).scalar_one())
 
 
-async def range_end(engine: AsyncEngine, after: int, end: int, span: int) -> int | None:
-    """The id with which a range of ``span`` images after ``after`` ends; None where there is none up to ``end``."""
+async def range_end(engine: AsyncEngine, after: int, end: int, span: int) -> tuple[int, int] | None:
+    """The id with which a range of ``span`` images after ``after`` ends, and how many it holds; None where there are none.
+
+    Args:
+        end: the last id that may be in it.
+    """
     async with reading(engine) as connection:
-        bound = (await connection.execute(_BOUND, {"after": after, "end": end, "span": span})).scalar_one()
-    return None if bound is None else int(bound)
+        row = (await connection.execute(_BOUND, {"after": after, "end": end, "span": span})).one()
+    return None if row.bound is None else (int(row.bound), int(row.images))
 
 
 _TWINS = text("""

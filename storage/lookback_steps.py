@@ -6,7 +6,7 @@ bytes) are judged anew, a page a step; at the end the rows of removed members go
 
     {"end": last image id, "member": last member that is done, "bank_gone": when the bank was removed,
      "batch": {"through": its last member, "phase": "search" or "touch", "after": image id, "span": images of a step,
-               "gone": {member: when it was removed}}}
+               "gone": {member: when it was removed}, "searched": images, "matched": {member: images}}}
 
 One that judges all images has ``{"end", "after"}``. Who loses the lease stores nothing.
 """
@@ -27,7 +27,9 @@ from storage.generations import hold
 from storage.hash_findings import add_findings
 from storage.links import Link, store_links
 from storage.lookback_claims import HeldLookBack
+from storage.lookback_watch import watched
 from storage.outbox import EventType, emit
+from storage.quarantine import Rule
 
 _FEW = 20
 """Reasons of skipped members that are kept."""
@@ -40,7 +42,9 @@ UPDATE look_back SET cursor = CAST(:cursor AS jsonb), attempt = 1, members = coa
 WHERE id = :id AND lease_token = :token AND state = 'waiting' AND lease_expires_at > now() RETURNING id
 """)
 _COUNT = text("""
-UPDATE look_back SET images_done = images_done + :images, verdicts_changed = verdicts_changed + :changed WHERE id = :id
+UPDATE look_back SET images_done = images_done + :images, verdicts_changed = verdicts_changed + :changed,
+       cursor = CAST(:cursor AS jsonb)
+WHERE id = :id
 """)
 _TOUCHED = text("""
 WITH batch AS MATERIALIZED (
@@ -88,12 +92,14 @@ class Found:
         hashes: image id -> member id -> distance in bits.
         model_name: whose descriptors the links are of.
         skips: members that could not be searched for, and why.
+        seen: images that the batch has searched, with these.
     """
 
     links: list[tuple[int, Link]] = field(default_factory=list)
     hashes: dict[int, dict[int, int]] = field(default_factory=dict)
     model_name: str | None = None
     skips: list[str] = field(default_factory=list)
+    seen: int = 0
 
 
 @dataclass(frozen=True)
@@ -118,11 +124,13 @@ async def _advance(
     return held.at(dict(cursor))
 
 
-async def _judge(connection: AsyncConnection, held: HeldLookBack, image_ids: Sequence[int]) -> None:
+async def _judge(connection: AsyncConnection, held: HeldLookBack, image_ids: Sequence[int]) -> HeldLookBack:
     # The audit's lock is held from here on: the count waits for nobody, since its row is this transaction's already.
     made = await decide(connection, image_ids, cause=f"look-back {held.id}")
     changed = sum(one.verdict != one.previous for one in made)
-    await connection.execute(_COUNT, {"id": held.id, "images": len(image_ids), "changed": changed})
+    cursor = json.dumps(held.cursor)
+    await connection.execute(_COUNT, {"id": held.id, "images": len(image_ids), "changed": changed, "cursor": cursor})
+    return held
 
 
 async def begin_batch(
@@ -138,9 +146,13 @@ async def begin_batch(
 
 
 async def store_found(
-    engine: AsyncEngine, held: HeldLookBack, cursor: Mapping[str, Any], pace: Pace, found: Found
+    engine: AsyncEngine, held: HeldLookBack, cursor: Mapping[str, Any], pace: Pace, found: Found, rule: Rule
 ) -> HeldLookBack:
-    """Stores links and findings, and judges the images that they are of."""
+    """Stores links and findings, and judges the images that they are of.
+
+    Raises:
+        TooManyMatches: a member is to be put into quarantine first.
+    """
     async with engine.begin() as connection:
         await hold_banks(connection, None)
         after = await _advance(connection, held, cursor, pace, skips=found.skips)
@@ -153,18 +165,23 @@ async def store_found(
         ]
         await store_links(connection, links)
         await add_findings(connection, found.hashes)
-        touched = {link.image_id for _, link in links} | found.hashes.keys()
+        touched = sorted({link.image_id for _, link in links} | found.hashes.keys())
         if touched:
-            await _judge(connection, held, sorted(touched))
+            batch = cursor["batch"]
+            matched = await watched(connection, held, batch, touched, rule, found.seen)
+            after = await _judge(connection, after.at({**cursor, "batch": {**batch, "matched": matched}}), touched)
     return after
 
 
 async def touch(
-    engine: AsyncEngine, held: HeldLookBack, pace: Pace, *, batch_members: int, page: int = 200
+    engine: AsyncEngine, held: HeldLookBack, pace: Pace, rule: Rule, *, batch_members: int, page: int = 200
 ) -> HeldLookBack:
     """Judges the next images that the batch touches; after the last of them the batch is done.
 
     The rows of removed members go in a step of their own that judges nothing: uploads near them wait for it.
+
+    Raises:
+        TooManyMatches: a member is to be put into quarantine first.
     """
     batch, first = held.cursor["batch"], held.cursor["member"]
     async with engine.begin() as connection:
@@ -173,8 +190,10 @@ async def touch(
             "bank": held.bank_id, "first": first, "last": batch["through"], "after": batch["after"], "page": page,
         }  # fmt: skip
         touched = list((await connection.execute(_TOUCHED, arguments)).scalars())
+        seen = batch.get("searched") or held.cursor["end"]  # one that was not searched for: among all, about
+        matched = await watched(connection, held, batch, touched, rule, seen) if touched else {}
         if len(touched) == page or (touched and batch["gone"]):
-            cursor = {**held.cursor, "batch": {**batch, "after": touched[-1]}}
+            cursor = {**held.cursor, "batch": {**batch, "after": touched[-1], "matched": matched}}
             after = await _advance(connection, held, cursor, pace)
         else:
             cursor = {name: value for name, value in held.cursor.items() if name != "batch"}
@@ -183,7 +202,7 @@ async def touch(
             if batch["gone"]:
                 await connection.execute(_FORGET, {"gone": json.dumps(batch["gone"])})
         if touched:
-            await _judge(connection, held, touched)
+            await _judge(connection, after, touched)
     return after
 
 

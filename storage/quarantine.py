@@ -3,7 +3,7 @@
 Counted are newly processed images, each file once, that match a member other than byte for byte: such a match cannot be a
 mistake. A member goes into quarantine when it has matched, within the last window, at least ``floor`` images, and a share of all
 that were processed, and many times what it usually matches in a window. Otherwise one bad reference (a blank page, the frame
-of a popular template) would block half the site.
+of a popular template) would block half the site. Past images are counted by ``storage.lookback_watch``.
 """
 
 from collections.abc import Sequence
@@ -100,7 +100,9 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class _Sudden:
+class Suspect:
+    """A member that is to be put into quarantine; the reason is for people."""
+
     member: int
     bank_id: int
     reason: str
@@ -117,12 +119,12 @@ async def watch(engine: AsyncEngine, rule: Rule) -> list[int]:
     done = []
     for one in await _sudden(engine, rule):
         async with engine.begin() as connection:
-            if await _put(connection, one):
+            if await put(connection, one):
                 done.append(one.member)
     return done
 
 
-async def _sudden(engine: AsyncEngine, rule: Rule) -> Sequence[_Sudden]:
+async def _sudden(engine: AsyncEngine, rule: Rule) -> Sequence[Suspect]:
     async with reading(engine) as connection:
         values = {"since_s": rule.window_s, "history_s": rule.history_s, "floor": rule.floor}
         rows = (await connection.execute(_SUDDEN, values)).all()
@@ -133,7 +135,7 @@ async def _sudden(engine: AsyncEngine, rule: Rule) -> Sequence[_Sudden]:
         past = (await connection.execute(_BEFORE, asked)).all()
     before = {row.id: int(row.matched) for row in past}
     return [
-        _Sudden(
+        Suspect(
             row.id,
             row.bank_id,
             f"it matched {row.matched} of {seen} images that were processed within {rule.window_s:g} seconds, and"
@@ -144,7 +146,12 @@ async def _sudden(engine: AsyncEngine, rule: Rule) -> Sequence[_Sudden]:
     ]
 
 
-async def _put(connection: AsyncConnection, one: _Sudden) -> bool:
+async def put(connection: AsyncConnection, one: Suspect) -> bool:
+    """Puts a member into quarantine and begins the look-back that takes its effects back, in a transaction of its own.
+
+    Returns:
+        Whether it did; not where the member is in quarantine already, or gone.
+    """
     await change_banks(connection, hashes=False)
     row = (await connection.execute(_PUT, {"id": one.member, "reason": one.reason})).one_or_none()
     if row is None:

@@ -1,12 +1,14 @@
 """One step of a look-back after the other: what to do next stands in its cursor. Knows nothing of Ray."""
 
+import logging
 import time
+from dataclasses import replace
 from typing import Any
 
 from deployments.pipeline.lookback_hashes import HashSearch
 from deployments.pipeline.lookback_search import MemberSearch, Skipped, Within
 from deployments.pipeline.processor import Processor
-from storage import lookback_steps
+from storage import lookback_steps, quarantine
 from storage.lookback_claims import HeldLookBack
 from storage.lookback_members import (
     BankTerms,
@@ -19,7 +21,10 @@ from storage.lookback_members import (
 )
 from storage.lookback_steps import Found, Pace
 from storage.lookback_tables import LookBackKind
+from storage.lookback_watch import TooManyMatches
+from storage.quarantine import Rule
 
+_log = logging.getLogger(__name__)
 SPAN = 10_000
 """Images that are searched in a step, so that uploads never wait long for one."""
 _LEAST_SPAN = 64
@@ -40,6 +45,7 @@ class LookBackWorker:
         self._processor, self._engine = processor, processor.engine
         self._members, self._hashes = MemberSearch(processor), HashSearch(processor)
         self._span = span
+        self._rule = Rule.of(processor.settings)
         self._versions: dict[str, int] | None = None
 
     def begin(self) -> None:
@@ -67,10 +73,20 @@ class LookBackWorker:
         elif "batch" not in held.cursor:
             after = await self._batch(held, pace())
         else:
-            after = await self._work(held, pace)
+            try:
+                after = await self._work(held, pace)
+            except TooManyMatches as error:
+                await self._quarantine(held, error)
+                return held  # the same step, without these members
         if after is None:
             await lookback_steps.finish(self._engine, held)
         return after
+
+    async def _quarantine(self, held: HeldLookBack, error: TooManyMatches) -> None:
+        for one in error.suspects:
+            async with self._engine.begin() as connection:
+                if await quarantine.put(connection, one):
+                    _log.warning("look-back %d put member %d into quarantine: %s", held.id, one.member, one.reason)
 
     async def _place(self, held: HeldLookBack, pace: Pace) -> HeldLookBack:
         """The first place: images with later ids than those of now are decided with the change when they are finished."""
@@ -97,6 +113,8 @@ class LookBackWorker:
             "after": 0,
             "span": self._span,
             "gone": {str(one.id): one.gone for one in together if one.gone},
+            "searched": 0,
+            "matched": {},
         }
         return await lookback_steps.begin_batch(self._engine, held, {**held.cursor, "batch": batch}, pace, members=None)
 
@@ -105,26 +123,31 @@ class LookBackWorker:
         members = await members_after(self._engine, held, held.cursor["member"], last=batch["through"])
         terms = await bank_terms(self._engine, held.bank_id or 0)
         if batch["phase"] == "touch" or terms is None:
-            return await lookback_steps.touch(self._engine, held, pace(), batch_members=len(members))
-        bound = await range_end(self._engine, batch["after"], held.cursor["end"], batch["span"])
+            return await lookback_steps.touch(self._engine, held, pace(), self._rule, batch_members=len(members))
+        reach = await range_end(self._engine, batch["after"], held.cursor["end"], batch["span"])
         wanted = [one for one in members if _searched(one)]
-        if bound is None or not wanted:
+        if reach is None or not wanted:
             return await self._touched_next(held, pace())
+        bound, images = reach
         try:
             found, more = await self._search(wanted, terms, (batch["after"], bound))
         except Skipped as why:
             return await self._touched_next(held, pace(), Found(skips=[str(why)]))
+        seen = batch.get("searched", 0) + images
         if more and batch["span"] > _LEAST_SPAN:
             # What was found is stored already; the same range is searched again in smaller parts.
             moved = {**batch, "span": max(_LEAST_SPAN, batch["span"] // 8)}
         else:
-            moved = {**batch, "after": bound, "span": min(self._span, 2 * batch["span"])}
-        return await lookback_steps.store_found(self._engine, held, {**held.cursor, "batch": moved}, pace(), found)
+            moved = {**batch, "after": bound, "span": min(self._span, 2 * batch["span"]), "searched": seen}
+        return await self._store(held, {**held.cursor, "batch": moved}, pace(), replace(found, seen=seen))
+
+    async def _store(self, held: HeldLookBack, cursor: dict[str, Any], pace: Pace, found: Found) -> HeldLookBack:
+        return await lookback_steps.store_found(self._engine, held, cursor, pace, found, self._rule)
 
     async def _touched_next(self, held: HeldLookBack, pace: Pace, found: Found | None = None) -> HeldLookBack:
         batch = {**held.cursor["batch"], "phase": "touch", "after": 0}
         cursor = {**held.cursor, "batch": batch}
-        return await lookback_steps.store_found(self._engine, held, cursor, pace, found or Found())
+        return await self._store(held, cursor, pace, found or Found())
 
     async def _search(self, members: list[Member], terms: BankTerms, within: Within) -> tuple[Found, bool]:
         if self._versions is None:

@@ -14,12 +14,15 @@ from storage.bank_changes import hold_banks
 from storage.lookback_steps import Found, Pace
 from storage.lookback_tables import LookBackKind
 from storage.objects import ObjectStore
+from storage.quarantine import Rule
 from tests.banks import bank_of
 from tests.deployments.pipeline.test_loop import until
 from tests.filtering import SAFE, finish, processed
 from tests.installation import own_engine
 from tests.storage.test_claims import stored
 
+RULE = Rule(100, 0.1, 10.0, 3600.0, 86_400.0)
+CURSOR = {"end": 1, "member": 0, "batch": {"through": 10**9, "phase": "search", "after": 1, "gone": {}}}
 BLOCKED = text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
 
 
@@ -69,6 +72,7 @@ async def test_what_a_look_back_finds_of_a_member_that_goes_is_left_out(
         await lookbacks.begin(connection, LookBackKind.BANK, cause="test", actor="test", bank_id=bank)
     held = await lookback_claims.claim(alone, lease_s=60, max_attempts=3)
     assert held is not None
+    held = held.at(CURSOR)
     found = Found(hashes={image: {gone: 3, kept: 4}, image + 1000: {kept: 4}})
-    await _while_it_goes(alone, gone, lookback_steps.store_found(alone, held, {}, Pace(60.0), found))
+    await _while_it_goes(alone, gone, lookback_steps.store_found(alone, held, CURSOR, Pace(60.0), found, RULE))
     assert await _findings(alone) == [(image, kept, 4)]

@@ -15,11 +15,13 @@ from storage.lookback_claims import HeldLookBack
 from storage.lookback_steps import Pace
 from storage.lookback_tables import LookBackKind
 from storage.objects import ObjectStore
+from storage.quarantine import Rule
 from tests.banks import bank_of
 from tests.filtering import SAFE, processed
 from tests.installation import own_engine
 
 PACE = Pace(60.0)
+RULE = Rule(100, 0.1, 10.0, 3600.0, 86_400.0)
 MANY = """
 INSERT INTO image (name, status, model_name, s3_path, sha256, size_bytes, media_type, width, height, uploaded_at)
 SELECT 'x', 'PROCESSED', 'm', 'images/' || i, sha256(int8send(i % 3)), 1, 'image/png', 1, 1, now()
@@ -94,10 +96,10 @@ async def test_rows_of_removed_members_go_in_a_step_that_judges_nothing(
         async with alone.connect() as connection:
             return list((await connection.execute(text("SELECT id FROM bank_member ORDER BY id"))).scalars())
 
-    judged = await lookback_steps.touch(alone, held, PACE, batch_members=1)
+    judged = await lookback_steps.touch(alone, held, PACE, RULE, batch_members=1)
     assert "batch" in judged.cursor and await members() == [member, other]
     assert (await lookbacks.get(alone, held.id)).images_done == 1
-    ended = await lookback_steps.touch(alone, judged, PACE, batch_members=1)
+    ended = await lookback_steps.touch(alone, judged, PACE, RULE, batch_members=1)
     assert "batch" not in ended.cursor and await members() == [other]
     found = await lookbacks.get(alone, held.id)
     assert (found.images_done, found.members_done, found.kind) == (1, 1, LookBackKind.MEMBERS)
