@@ -5,10 +5,13 @@ import base64
 import hashlib
 import hmac
 import json
+import shutil
 import ssl
+import subprocess
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import text
@@ -59,6 +62,22 @@ def answers(status: int, **headers: str) -> Behave:
         return status, headers
 
     return behave
+
+
+def self_signed(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """For a server: a certificate of hook.invalid that is signed by itself; for a client: trust in that alone."""
+    openssl = shutil.which("openssl")
+    assert openssl, "the tests need openssl"
+    key, cert = folder / "key.pem", folder / "cert.pem"
+    subprocess.run(
+        [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+         "-subj", "/CN=hook.invalid", "-addext", "subjectAltName=DNS:hook.invalid",
+         "-keyout", str(key), "-out", str(cert)],
+        check=True, capture_output=True, timeout=30,
+    )  # fmt: skip
+    served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    served.load_cert_chain(cert, key)
+    return served, ssl.create_default_context(cafile=str(cert))
 
 
 class Receiver:

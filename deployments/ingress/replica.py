@@ -13,6 +13,7 @@ from deployments.logs import log_to_replica
 from deployments.pipeline.bank_hashes import BankHashes
 from deployments.vision.sandbox import sandbox_of
 from deployments.webhooks.addresses import Guard, SystemResolver
+from deployments.webhooks.client import trusted
 from storage.database import create_engine
 from storage.objects import ObjectStore
 from storage.queues import UploadSignal
@@ -50,7 +51,7 @@ class Ingress:
             hashes=BankHashes(engine),
             sandbox=sandbox_of(settings),
             guard=Guard(settings, self._names),
-            fetcher=Fetcher(settings, self._names),
+            fetcher=Fetcher(settings, self._names, trusted()),
         )
         await self._context.signal.start()
 

@@ -42,6 +42,13 @@ class Answer:
     retry_after_s: float = 0.0
 
 
+def trusted() -> ssl.SSLContext:
+    """What the system and certifi trust. It takes long to make and is not for an event loop's every request: keep it."""
+    made = ssl.create_default_context()  # also what SSL_CERT_FILE names: a company's own authority
+    made.load_verify_locations(certifi.where())
+    return made
+
+
 class GuardedBackend(httpcore.AsyncNetworkBackend):
     """Connects to the very addresses that the guard has checked; TLS still verifies the name."""
 
@@ -79,7 +86,7 @@ class WebhookClient:
     Args:
         settings: limits of time, and where webhooks may lead.
         resolve: gives the addresses of a name; None asks the system.
-        tls: what certificates are trusted; None: those that the system and certifi trust.
+        tls: what certificates are trusted; None: see ``trusted``.
     """
 
     def __init__(
@@ -89,9 +96,7 @@ class WebhookClient:
         self._connect_s = settings.webhook_connect_timeout_s
         self._names = SystemResolver()
         self._guard = Guard(settings, resolve or self._names)
-        self._tls = tls or ssl.create_default_context()  # also what SSL_CERT_FILE names: a company's own authority
-        if tls is None:
-            self._tls.load_verify_locations(certifi.where())
+        self._tls = tls or trusted()
         self._pools: OrderedDict[tuple[int, str], httpcore.AsyncConnectionPool] = OrderedDict()
 
     async def _pool(self, webhook_id: int, scheme: str) -> httpcore.AsyncConnectionPool:

@@ -1,6 +1,7 @@
 """Fetches a picture from an address that a client gives: within limits, to checked addresses only. Knows no route."""
 
 import asyncio
+import ssl
 from urllib.parse import urljoin
 
 import httpcore
@@ -21,10 +22,11 @@ class Fetcher:
     Args:
         settings: limits of time and size; beside the public internet only networks of ``fetch_allow_private`` are read.
         resolve: gives the addresses of a name.
+        tls: what certificates are trusted.
     """
 
-    def __init__(self, settings: Settings, resolve: Resolve) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, resolve: Resolve, tls: ssl.SSLContext) -> None:
+        self._settings, self._tls = settings, tls
         self._guard = Guard(settings, resolve, private="fetch_allow_private")
 
     async def fetch(self, url: str) -> bytes:
@@ -66,7 +68,9 @@ class Fetcher:
         settings, total = self._settings, self._settings.webhook_timeout_s
         limits = {"connect": settings.webhook_connect_timeout_s, "read": total, "write": total, "pool": total}
         async with (
-            httpcore.AsyncConnectionPool(network_backend=GuardedBackend(self._guard, plain=plain)) as pool,
+            httpcore.AsyncConnectionPool(
+                ssl_context=self._tls, network_backend=GuardedBackend(self._guard, plain=plain)
+            ) as pool,
             pool.stream("GET", target, headers=headers, extensions={"timeout": limits}) as answer,
         ):
             if 300 <= answer.status < 400:

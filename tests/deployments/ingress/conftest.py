@@ -3,6 +3,7 @@
 import asyncio
 import io
 import itertools
+import ssl
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,7 @@ from deployments.vision.decoding import decode
 from deployments.vision.pdq import pdq_hashes
 from deployments.vision.sandbox import Sandbox
 from deployments.webhooks.addresses import Guard, SystemResolver
+from deployments.webhooks.client import trusted
 from storage import image_members
 from storage.errors import NotFound, Unavailable, UnsupportedImage
 from storage.keys import create_key
@@ -118,9 +120,19 @@ def platform(engine: AsyncEngine, objects: ObjectStore) -> PdqPlatform:
     return PdqPlatform(engine, objects)
 
 
+@pytest.fixture(scope="session")
+def tls() -> ssl.SSLContext:
+    return trusted()
+
+
 @pytest.fixture
 async def make_app(
-    engine: AsyncEngine, objects: ObjectStore, servers: Settings, platform: PdqPlatform, sandbox: Sandbox
+    engine: AsyncEngine,
+    objects: ObjectStore,
+    servers: Settings,
+    platform: PdqPlatform,
+    sandbox: Sandbox,
+    tls: ssl.SSLContext,
 ) -> AsyncIterator[MakeApp]:
     signals = []
     names = SystemResolver()
@@ -133,7 +145,7 @@ async def make_app(
         parts = {
             "engine": engine, "objects": objects, "settings": options, "signal": signal, "platform": platform,
             "registry": load_models(options.models_file), "sandbox": sandbox,
-            "hashes": BankHashes(engine), "guard": Guard(options, names), "fetcher": Fetcher(options, names),
+            "hashes": BankHashes(engine), "guard": Guard(options, names), "fetcher": Fetcher(options, names, tls),
             **(collaborators or {}),
         }  # fmt: skip
         return create_app(Context(**parts))

@@ -3,7 +3,9 @@
 import hashlib
 import io
 import re
+import ssl
 from collections.abc import AsyncIterator
+from pathlib import Path
 from uuid import uuid4
 
 import httpx
@@ -14,11 +16,14 @@ from PIL import Image
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from configs.settings import Settings
+from deployments.ingress.hma.fetching import Fetcher
 from storage.bank_changes import change_banks
+from storage.errors import InvalidInput
 from tests.banks import bank, bank_of, member
 from tests.deployments.ingress.conftest import MakeApp, MakeClient, Upload, is_problem, picture
 from tests.deployments.webhooks.test_client import raw
-from tests.events import LOOPBACK
+from tests.events import LOOPBACK, self_signed
 
 HEX = re.compile(r"[0-9a-f]{64}")
 
@@ -271,6 +276,27 @@ async def test_a_photo_at_an_address(make_client: MakeClient, loopback: FastAPI,
     is_problem(await client.get("/hma/h/hash", params={"url": here, "content_type": "video"}), 422)
     server.close()
     onward.close()
+
+
+async def test_https_with_the_certificates_that_were_read_once(
+    servers: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def names(_host: str, _port: int) -> list[str]:
+        return ["127.0.0.1"]
+
+    served, trusting = self_signed(tmp_path)
+    fetcher = Fetcher(servers.model_copy(update={"fetch_allow_private": LOOPBACK}), names, trusting)
+
+    def again(*_: object, **__: object) -> None:
+        raise AssertionError("certificates are read on the event loop")
+
+    monkeypatch.setattr(ssl, "create_default_context", again)
+    server = await raw(b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\npicture", tls=served)
+    port = server.sockets[0].getsockname()[1]
+    assert await fetcher.fetch(f"https://hook.invalid:{port}/") == b"picture"
+    with pytest.raises(InvalidInput, match="could not be read: ConnectError"):
+        await fetcher.fetch(f"https://other.invalid:{port}/")
+    server.close()
 
 
 @pytest.mark.parametrize(

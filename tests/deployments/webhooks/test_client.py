@@ -1,13 +1,10 @@
 """One try: to the address that was checked, with the name's certificate, within limits of time and size."""
 
 import asyncio
-import shutil
 import ssl
-import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -17,7 +14,7 @@ from configs.settings import Settings
 from deployments.webhooks.addresses import Guard
 from deployments.webhooks.client import WebhookClient
 from storage.deliveries import Outgoing
-from tests.events import Receiver, answers, sending
+from tests.events import Receiver, answers, self_signed, sending
 
 MakeClient = Callable[..., Awaitable[WebhookClient]]
 
@@ -80,28 +77,14 @@ async def test_the_next_address_is_tried(make_client: MakeClient) -> None:
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Of hook.invalid, signed by itself."""
-    openssl = shutil.which("openssl")
-    assert openssl, "the tests need openssl"
-    folder = tmp_path_factory.mktemp("tls")
-    made = folder / "key.pem", folder / "cert.pem"
-    subprocess.run(
-        [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-         "-subj", "/CN=hook.invalid", "-addext", "subjectAltName=DNS:hook.invalid",
-         "-keyout", str(made[0]), "-out", str(made[1])],
-        check=True, capture_output=True, timeout=30,
-    )  # fmt: skip
-    return made
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    return self_signed(tmp_path_factory.mktemp("tls"))
 
 
 async def test_the_certificate_must_be_that_of_the_name(
-    make_client: MakeClient, certificate: tuple[Path, Path]
+    make_client: MakeClient, certificate: tuple[ssl.SSLContext, ssl.SSLContext]
 ) -> None:
-    key, cert = certificate
-    served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    served.load_cert_chain(cert, key)
-    trusting = ssl.create_default_context(cafile=str(cert))
+    served, trusting = certificate
     async with Receiver(tls=served) as receiver:
         client = await make_client(Names(["127.0.0.1"]), trusting)
         assert (await client.send(event(f"https://hook.invalid:{receiver.port}/"))).status == 200
@@ -114,7 +97,7 @@ async def test_the_certificate_must_be_that_of_the_name(
         assert len(receiver.received) == 1
 
 
-async def raw(answer: bytes, *, drip: bool = False) -> asyncio.Server:
+async def raw(answer: bytes, *, drip: bool = False, tls: ssl.SSLContext | None = None) -> asyncio.Server:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(4096)
         writer.write(answer)
@@ -128,7 +111,7 @@ async def raw(answer: bytes, *, drip: bool = False) -> asyncio.Server:
         finally:
             writer.close()
 
-    return await asyncio.start_server(serve, "127.0.0.1", 0)
+    return await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
 
 
 @pytest.mark.parametrize(
