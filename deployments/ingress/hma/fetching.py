@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from urllib.parse import urljoin
+from urllib.parse import urldefrag, urljoin
 
 import httpcore
 
@@ -77,7 +77,7 @@ class Fetcher:
                 location = {name.lower(): value for name, value in answer.headers}.get(b"location")
                 if location is None:
                     raise InvalidInput(f"the address answers {answer.status} and does not say where to", _FIELD)
-                return urljoin(url, location.decode("latin-1"))
+                return urldefrag(urljoin(url, location.decode("latin-1"))).url
             if answer.status != 200:
                 raise InvalidInput(f"the address answers {answer.status}", _FIELD)
             data = bytearray()

@@ -267,7 +267,7 @@ async def test_a_photo_at_an_address(make_client: MakeClient, loopback: FastAPI,
     good = f"HTTP/1.1 200 OK\r\ncontent-type: image/png\r\ncontent-length: {len(data)}\r\n\r\n".encode() + data
     server = await raw(good)
     here = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/a.png"
-    onward = await raw(f"HTTP/1.1 302 Found\r\nlocation: {here}\r\ncontent-length: 0\r\n\r\n".encode())
+    onward = await raw(f"HTTP/1.1 302 Found\r\nlocation: {here}#top\r\ncontent-length: 0\r\n\r\n".encode())
     redirected = f"http://127.0.0.1:{onward.sockets[0].getsockname()[1]}/"
     for url in (here, redirected):
         assert (await client.get("/hma/h/hash", params={"url": url})).json() == {"pdq": signal}
