@@ -55,7 +55,8 @@ class RayCluster:
         self._token = home / "ray.token"
         short = Path("/tmp") if os.access("/tmp", os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
         self._sockets = short / f"sg-{sha256(str(home).encode()).hexdigest()[:8]}"
-        folder = home / "ray"
+        # Ray opens its folder to everybody again and again; the one around it stays closed.
+        folder = home / "ray" / "head"
         self._folder = folder if len(str(folder)) <= _SOCKET_ROOM else self._sockets / "ray"
 
     @property
@@ -137,7 +138,8 @@ class RayCluster:
         self._sockets.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self._sockets.stat().st_uid != os.geteuid():
             raise ConfigurationError(f"{self._sockets} belongs to another user; remove it")
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.parent.chmod(0o700)
         if not self._token.exists():
             descriptor = os.open(self._token, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "w") as stream:
@@ -165,7 +167,6 @@ class RayCluster:
         self._process.start(command, environment=environment, folder=PROJECT)
         log = self._process.log
         self._wait(self._answers, timeout_s, f"the Ray head did not come up within {timeout_s:.0f} s; see {log}")
-        self._folder.chmod(0o700)  # Ray opens it to everybody; its logs are for us
 
     def _haproxy(self) -> dict[str, str]:
         """Ray Serve's HAProxy in front of the replicas where its wheel exists (Linux), else Serve's own proxy.
