@@ -25,6 +25,7 @@ _COUNTS = text("""
 SELECT bank_id, count(image_id) AS images, count(*) - count(image_id) AS hashes, count(quarantined_at) AS quarantined
 FROM bank_member WHERE bank_id = ANY(CAST(:ids AS bigint[])) AND removed_at IS NULL GROUP BY bank_id
 """)
+_ANY_MEMBER = text("SELECT EXISTS (SELECT FROM bank_member WHERE bank_id = :id AND removed_at IS NULL)")
 _JUDGED_ANEW = frozenset({"enabled", "disabled_until", "relations", "pdq_distance", "copy_score", "semantic_score"})
 """What decides whether a member matches: past images are looked at again when it changes."""
 
@@ -104,7 +105,7 @@ async def by_name(engine: AsyncEngine, name: str) -> BankState:
 
 
 async def listing(engine: AsyncEngine, *, after: int = 0, limit: int = 1000) -> list[BankState]:
-    """Banks by id, with their counts.
+    """Banks by id, with their counts, for which all their members are read.
 
     Args:
         after: only ids above this one.
@@ -200,9 +201,9 @@ async def change(
         if wanted:
             changed = update(Bank).where(col(Bank.id) == bank_id).values(**wanted)
             await connection.execute(changed)
-        (state,) = await _counted(connection, [await held(connection, bank_id)])
+        after_it = await held(connection, bank_id)
         names = sorted(_JUDGED_ANEW & set(wanted))
-        if names and state.images + state.hashes:
+        if names and (await connection.execute(_ANY_MEMBER, {"id": bank_id})).scalar_one():
             cause = f"{', '.join(names)} of bank {bank.name} changed"
             look_back = await lookbacks.begin(connection, LookBackKind.BANK, cause=cause, actor=actor, bank_id=bank_id)
         if wanted:
@@ -210,6 +211,8 @@ async def change(
             after = {name: _plain(value) for name, value in wanted.items()}
             detail = {"before": before, "after": after, "look_back": look_back}
             await record(connection, actor, "bank.change", f"bank/{bank_id}", detail)
+    async with reading(engine) as connection:  # counting takes as long as there are members: nobody waits for it
+        (state,) = await _counted(connection, [after_it])
     return state, look_back
 
 
@@ -235,16 +238,16 @@ async def remove(engine: AsyncEngine, bank_id: int, *, actor: str) -> int:
         NotFound: there is no such bank.
         Conflict: rules of the active policy name it.
     """
+    state = await get(engine, bank_id)  # before the lock, which uploads wait for, so as of a moment ago
     async with engine.begin() as connection:
         await change_banks(connection, hashes=True)
         bank = await held(connection, bank_id)
         await _unnamed(connection, bank, "removed")
-        (state,) = await _counted(connection, [bank])
         await connection.execute(text("UPDATE bank SET removed_at = now() WHERE id = :id"), {"id": bank_id})
         cause = f"bank {bank.name} was removed"
         look_back = await lookbacks.begin(connection, LookBackKind.BANK, cause=cause, actor=actor, bank_id=bank_id)
         members = state.images + state.hashes
-        if members:
+        if members or (await connection.execute(_ANY_MEMBER, {"id": bank_id})).scalar_one():
             told = {"bank_id": bank_id, "bank": bank.name, "members": members, "look_back": look_back}
             await emit(connection, EventType.MEMBER_REMOVED, None, told)
         detail = {"name": bank.name, "members": members, "look_back": look_back}

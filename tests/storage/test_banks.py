@@ -5,7 +5,7 @@ import hashlib
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from configs.settings import Settings
@@ -83,6 +83,33 @@ async def test_changes_that_change_matches_look_back(engine: AsyncEngine) -> Non
     assert len(await audited(engine, f"bank/{made.id}")) == entries, "nothing changed, nothing on record"
     _, look_back = await banks.change(engine, made.id, {"description": "other"}, actor=ACTOR)
     assert look_back is None
+
+
+async def test_members_are_not_counted_while_uploads_wait(engine: AsyncEngine) -> None:
+    made = await bank(engine)
+    await bank_members.add_hashes(engine, made.id, [HashEntry(b"p" * 32, None)], actor=ACTOR)
+    sent: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        sent.append(statement)
+
+    def end(_connection: object) -> None:
+        sent.append("COMMIT")
+
+    event.listen(engine.sync_engine, "before_cursor_execute", note)
+    event.listen(engine.sync_engine, "commit", end)
+    try:
+        await banks.change(engine, made.id, {"pdq_distance": 20}, actor=ACTOR)
+        await banks.remove(engine, made.id, actor=ACTOR)
+    finally:
+        event.remove(engine.sync_engine, "before_cursor_execute", note)
+        event.remove(engine.sync_engine, "commit", end)
+    held = [n for n, statement in enumerate(sent) if "pg_advisory_xact_lock(" in statement]
+    assert len(held) >= 2
+    for first in held:
+        under_lock = sent[first : sent.index("COMMIT", first)]
+        assert [one for one in under_lock if "count(" in one and "bank_member" in one] == []
+    assert (await told(engine, made.id))[-1][2]["members"] == 1
 
 
 async def test_disabling_until(engine: AsyncEngine) -> None:
