@@ -7,6 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from storage.database import reading
+from storage.facts import IN_FORCE
 from storage.lookback_claims import HeldLookBack
 
 
@@ -37,11 +38,10 @@ class BankTerms:
 
 
 _LAST_MEMBER = 2**63 - 1
-_MEMBERS = text("""
+_MEMBERS = text(f"""
 SELECT member.id, member.image_id, member.pdq, member.sha256,
        coalesce(member.removed_at, bank.removed_at)::text AS gone,
-       (bank.enabled OR bank.disabled_until <= now()) AND bank.removed_at IS NULL AND member.removed_at IS NULL
-           AND member.quarantined_at IS NULL AS in_force
+       ({IN_FORCE}) AS in_force
 FROM bank_member member JOIN bank ON bank.id = member.bank_id
 WHERE member.bank_id = :bank AND member.id > :after AND member.id <= :last ORDER BY member.id LIMIT :most
 """)

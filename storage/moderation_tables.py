@@ -8,29 +8,16 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
-    DateTime,
     ForeignKey,
-    Identity,
     Index,
     Text,
     UniqueConstraint,
-    func,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import Field, SQLModel
 
-
-def _number() -> Any:
-    return Column(BigInteger, Identity(always=False), primary_key=True)
-
-
-def _now() -> Any:
-    return Column(DateTime(timezone=True), nullable=False, server_default=func.now())
-
-
-def _moment() -> Any:
-    return Column(DateTime(timezone=True), nullable=True)
+from storage.columns import moment, number
 
 
 class Bank(SQLModel, table=True):
@@ -41,23 +28,23 @@ class Bank(SQLModel, table=True):
         Index("bank_name", "name", unique=True, postgresql_where=text("removed_at IS NULL")),
     )
 
-    id: int | None = Field(default=None, sa_column=_number())
+    id: int | None = Field(default=None, sa_column=number())
     name: str = Field(sa_column=Column(Text, nullable=False))
     kind: str = Field(sa_column=Column(Text, nullable=False), description="see configs.facts.BankKind")
     description: str = Field(default="", sa_column=Column(Text, nullable=False, server_default=""))
     enabled: bool = Field(default=True, sa_column_kwargs={"server_default": text("true")})
     disabled_until: datetime | None = Field(
-        default=None, sa_column=_moment(), description="in force again from then on; only where enabled is false"
+        default=None, sa_column=moment(), description="in force again from then on; only where enabled is false"
     )
     relations: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False), description="that count as a match")
     pdq_distance: int = Field(description="Hamming bits of 256, for members that are PDQ hashes")
     copy_score: float | None = Field(default=None, description="least score of a copy; None: the threshold of the link")
     semantic_score: float | None = Field(default=None, description="least score of a semantic match; None: that of it")
-    created_at: datetime = Field(default=None, sa_column=_now())
+    created_at: datetime = Field(default=None, sa_column=moment(now=True))
     created_by: str = Field(sa_column=Column(Text, nullable=False))
     removed_at: datetime | None = Field(
         default=None,
-        sa_column=_moment(),
+        sa_column=moment(),
         description="not in force any more; the row goes when its look-back has ended",
     )
 
@@ -79,7 +66,7 @@ class BankMember(SQLModel, table=True):
         Index("bank_member_listing", "bank_id", "id"),
     )  # fmt: skip
 
-    id: int | None = Field(default=None, sa_column=_number())
+    id: int | None = Field(default=None, sa_column=number())
     bank_id: int = Field(sa_column=Column(BigInteger, ForeignKey("bank.id", ondelete="CASCADE"), nullable=False))
     image_id: int | None = Field(
         default=None, sa_column=Column(BigInteger, ForeignKey("image.id", ondelete="RESTRICT"), nullable=True)
@@ -90,16 +77,16 @@ class BankMember(SQLModel, table=True):
     source: str = Field(
         default="", sa_column=Column(Text, nullable=False, server_default=""), description="of an imported hash list"
     )
-    added_at: datetime = Field(default=None, sa_column=_now())
+    added_at: datetime = Field(default=None, sa_column=moment(now=True))
     added_by: str = Field(sa_column=Column(Text, nullable=False))
-    quarantined_at: datetime | None = Field(default=None, sa_column=_moment(), description="its matches do not count")
+    quarantined_at: datetime | None = Field(default=None, sa_column=moment(), description="its matches do not count")
     quarantine_reason: str | None = Field(default=None, sa_column=Column(Text))
     released_at: datetime | None = Field(
-        default=None, sa_column=_moment(), description="from quarantine; what it matched before counts no more"
+        default=None, sa_column=moment(), description="from quarantine; what it matched before counts no more"
     )
     removed_at: datetime | None = Field(
         default=None,
-        sa_column=_moment(),
+        sa_column=moment(),
         description="does not count any more; the row goes when its look-back has ended",
     )
 
@@ -126,7 +113,7 @@ class HashFinding(SQLModel, table=True):
         sa_column=Column("member_id", BigInteger, ForeignKey("bank_member.id", ondelete="CASCADE"), primary_key=True)
     )
     distance: int = Field(description="Hamming bits of 256, of the best of the eight orientations")
-    found_at: datetime = Field(default=None, sa_column=_now())
+    found_at: datetime = Field(default=None, sa_column=moment(now=True))
 
 
 class PolicyVersion(SQLModel, table=True):
@@ -135,12 +122,12 @@ class PolicyVersion(SQLModel, table=True):
     __tablename__ = "policy_version"
     __table_args__ = (Index("policy_active", "active", unique=True, postgresql_where=text("active")),)
 
-    id: int | None = Field(default=None, sa_column=_number())
+    id: int | None = Field(default=None, sa_column=number())
     source: str = Field(sa_column=Column(Text, nullable=False), description="the YAML text")
     digest: str = Field(sa_column=Column(Text, nullable=False), description="SHA-256 of the text, hexadecimal")
     note: str = Field(default="", sa_column=Column(Text, nullable=False, server_default=""))
     active: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
-    created_at: datetime = Field(default=None, sa_column=_now())
+    created_at: datetime = Field(default=None, sa_column=moment(now=True))
     created_by: str = Field(sa_column=Column(Text, nullable=False))
 
 
@@ -158,9 +145,9 @@ class Decision(SQLModel, table=True):
         ),
     )
 
-    id: int | None = Field(default=None, sa_column=_number())
+    id: int | None = Field(default=None, sa_column=number())
     image_id: int = Field(sa_column=Column(BigInteger, nullable=False))
-    at: datetime = Field(default=None, sa_column=_now())
+    at: datetime = Field(default=None, sa_column=moment(now=True))
     verdict: str = Field(sa_column=Column(Text, nullable=False))
     previous: str | None = Field(default=None, sa_column=Column(Text), description="the verdict before")
     actor: str = Field(sa_column=Column(Text, nullable=False), description="policy, or the name of a person's key")
@@ -198,9 +185,9 @@ class ModerationState(SQLModel, table=True):
     rule: str | None = Field(default=None, sa_column=Column(Text))
     policy_id: int | None = None
     facts_digest: str = Field(sa_column=Column(Text, nullable=False))
-    changed_at: datetime = Field(default=None, sa_column=_now())
+    changed_at: datetime = Field(default=None, sa_column=moment(now=True))
     reviewer: str | None = Field(
         default=None, sa_column=Column(Text), description="has it, or without a token: gave it back"
     )
     review_token: UUID | None = None
-    review_until: datetime | None = Field(default=None, sa_column=_moment())
+    review_until: datetime | None = Field(default=None, sa_column=moment())
