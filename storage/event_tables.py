@@ -1,13 +1,15 @@
-"""The tables of the transactional outbox: events, the webhooks that want them, and the deliveries. Imports nothing of ours."""
+"""The tables of the transactional outbox: events, the webhooks that want them, and the deliveries."""
 
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, DateTime, ForeignKey, Identity, Index, Text, func, text
+from sqlalchemy import BigInteger, CheckConstraint, Column, ForeignKey, Index, Text, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlmodel import Field, SQLModel
+
+from storage.columns import moment, number
 
 
 class DeliveryState(StrEnum):
@@ -18,26 +20,22 @@ class DeliveryState(StrEnum):
     DEAD = "dead"
 
 
-def _moment(*, now: bool = False) -> Any:
-    return Column(DateTime(timezone=True), nullable=not now, server_default=func.now() if now else None)
-
-
 class Event(SQLModel, table=True):
     """Something that has happened. Written in the transaction that made it happen; outlives the image."""
 
     __table_args__ = (Index("event_created", "created_at"),)
 
-    id: int | None = Field(default=None, sa_column=Column(BigInteger, Identity(always=False), primary_key=True))
+    id: int | None = Field(default=None, sa_column=number())
     type: str = Field(sa_column=Column(Text, nullable=False), description="of storage.outbox.EventType")
     image_id: int | None = Field(default=None, sa_column=Column(BigInteger, nullable=True))
     data: dict[str, Any] = Field(sa_column=Column(JSONB, nullable=False))
-    created_at: datetime = Field(default=None, sa_column=_moment(now=True))
+    created_at: datetime = Field(default=None, sa_column=moment(now=True))
 
 
 class Webhook(SQLModel, table=True):
     """An address that wants events. The secrets are needed to sign, so they are stored as they are, and never shown."""
 
-    id: int | None = Field(default=None, sa_column=Column(BigInteger, Identity(always=False), primary_key=True))
+    id: int | None = Field(default=None, sa_column=number())
     url: str = Field(sa_column=Column(Text, nullable=False))
     description: str = Field(default="", sa_column=Column(Text, nullable=False, server_default=""))
     types: list[str] = Field(sa_column=Column(ARRAY(Text), nullable=False), description="wanted; empty: all")
@@ -47,16 +45,16 @@ class Webhook(SQLModel, table=True):
     )
     old_secret: str | None = Field(default=None, sa_column=Column(Text), repr=False)
     old_secret_until: datetime | None = Field(
-        default=None, sa_column=_moment(), description="until then the secret before the last rotation signs too"
+        default=None, sa_column=moment(), description="until then the secret before the last rotation signs too"
     )
     created_by: str = Field(sa_column=Column(Text, nullable=False))
-    created_at: datetime = Field(default=None, sa_column=_moment(now=True))
+    created_at: datetime = Field(default=None, sa_column=moment(now=True))
     failures: int = Field(default=0, sa_column_kwargs={"server_default": "0"}, description="tries since a success")
-    failing_since: datetime | None = Field(default=None, sa_column=_moment())
+    failing_since: datetime | None = Field(default=None, sa_column=moment())
     last_error: str | None = Field(default=None, sa_column=Column(Text))
-    last_success_at: datetime | None = Field(default=None, sa_column=_moment())
+    last_success_at: datetime | None = Field(default=None, sa_column=moment())
     paused_until: datetime | None = Field(
-        default=None, sa_column=_moment(), description="nothing is sent before: it has failed several times in a row"
+        default=None, sa_column=moment(), description="nothing is sent before: it has failed several times in a row"
     )
     disabled_reason: str | None = Field(default=None, sa_column=Column(Text))
 
@@ -71,6 +69,7 @@ class Delivery(SQLModel, table=True):
         CheckConstraint("state IN ('waiting','delivered','dead')", name="delivery_state_known"),
         Index("delivery_listing", "webhook_id", "state", "event_id"),
         Index("delivery_due", "webhook_id", "due_at", "event_id", postgresql_where=text("state = 'waiting'")),
+        Index("delivery_begun", "begun_at", postgresql_where=text("state = 'waiting'")),
         Index("delivery_order", "webhook_id", "image_id", "event_id", postgresql_where=text("state = 'waiting'")),
     )
 
@@ -83,11 +82,11 @@ class Delivery(SQLModel, table=True):
     image_id: int | None = Field(default=None, sa_column=Column(BigInteger, nullable=True))
     state: str = Field(default=DeliveryState.WAITING, sa_column=Column(Text, nullable=False, server_default="waiting"))
     attempt: int = Field(default=0, sa_column_kwargs={"server_default": "0"}, description="tries so far")
-    due_at: datetime = Field(default=None, sa_column=_moment(now=True))
+    due_at: datetime = Field(default=None, sa_column=moment(now=True))
     begun_at: datetime = Field(
-        default=None, sa_column=_moment(now=True), description="when it was first wanted, or replayed last"
+        default=None, sa_column=moment(now=True), description="when it was first wanted, or replayed last"
     )
-    delivered_at: datetime | None = Field(default=None, sa_column=_moment())
+    delivered_at: datetime | None = Field(default=None, sa_column=moment())
     lease_token: UUID | None = None
     last_status: int | None = Field(default=None, description="HTTP status of the last answer")
     last_error: str | None = Field(default=None, sa_column=Column(Text))

@@ -109,12 +109,11 @@ SELECT CASE WHEN NOT enabled THEN 'off' WHEN failing_since IS NOT NULL THEN 'fai
        count(*) AS webhooks FROM webhook GROUP BY 1
 """)
 _LOOKBACKS = text("""
-SELECT count(*) FILTER (WHERE state = 'waiting') AS waiting, count(*) FILTER (WHERE state = 'dead') AS dead,
-       coalesce(sum(images_done) FILTER (WHERE state = 'waiting'), 0) AS images,
-       coalesce(sum(members) FILTER (WHERE state = 'waiting'), 0) AS members,
-       coalesce(sum(members_done) FILTER (WHERE state = 'waiting'), 0) AS members_done,
-       coalesce(extract(epoch FROM now() - min(created_at) FILTER (WHERE state = 'waiting')), 0) AS age_s
-FROM look_back WHERE state IN ('waiting', 'dead')
+SELECT count(*) AS waiting, coalesce(sum(images_done), 0) AS images, coalesce(sum(members), 0) AS members,
+       coalesce(sum(members_done), 0) AS members_done,
+       coalesce(extract(epoch FROM now() - min(created_at)), 0) AS age_s,
+       (SELECT count(*) FROM (SELECT FROM look_back WHERE state = 'dead' LIMIT :exact) AS d) AS dead
+FROM look_back WHERE state = 'waiting'
 """)
 _UNFINISHED = (JobStatus.WAITING, JobStatus.RUNNING, JobStatus.PAUSED, JobStatus.CANCELLING, JobStatus.FAILED)
 _DECISIONS = text("""
@@ -139,7 +138,7 @@ async def figures(engine: AsyncEngine, names: Sequence[str]) -> Figures:
         review = (await connection.execute(_REVIEW, limit)).one()
         deliveries = (await connection.execute(_DELIVERIES, limit)).one()
         webhooks = {row.state: row.webhooks for row in (await connection.execute(_WEBHOOKS)).all()}
-        lookbacks = (await connection.execute(_LOOKBACKS)).one()
+        lookbacks = (await connection.execute(_LOOKBACKS, limit)).one()
         wanted = select(*columns_of(Job)).where(col(Job.status).in_(_UNFINISHED))
         unfinished = [Job(**row._mapping) for row in (await connection.execute(wanted)).all()]
     return Figures(

@@ -17,6 +17,7 @@ from storage.lookback_tables import LookBackKind
 from storage.lookbacks import begin
 from storage.outbox import EventType, emit_many
 from tests.installation import own_engine
+from tests.plans import nodes
 
 FILL = text("""
 INSERT INTO image (name, status, model_name, s3_path, sha256, size_bytes, media_type, width, height, uploaded_at,
@@ -121,6 +122,21 @@ async def test_review_webhooks_and_look_backs(own: AsyncEngine) -> None:
     assert found.lookback_members == {"all": 8, "done": 3}
     assert found.lookback_images == 40 and 30 <= found.lookback_oldest_s < 80
     assert (await slow_figures(own, [])).verdicts == {"allow": 2, "review": 2, "block": 1}
+
+
+async def test_look_backs_that_have_ended_are_not_read(own: AsyncEngine) -> None:
+    await execute(
+        own,
+        "INSERT INTO look_back (kind, state, cause, created_by)"
+        " SELECT 'judge', 'done', 'x', 't' FROM generate_series(1, 5000)",
+        "ANALYZE look_back",
+    )
+    async with own.connect() as connection:
+        explained = text(f"EXPLAIN (ANALYZE, FORMAT JSON) {figures._LOOKBACKS}")
+        (plan,) = (await connection.execute(explained, {"exact": figures.EXACT})).scalar_one()
+    scans = [one for one in nodes(plan["Plan"]) if one.get("Relation Name") == "look_back"]
+    assert {one["Index Name"] for one in scans} == {"look_back_waiting", "look_back_dead"}
+    assert all(one["Actual Rows"] + one.get("Rows Removed by Filter", 0) < 100 for one in scans)
 
 
 async def test_jobs_that_have_not_ended(own: AsyncEngine) -> None:

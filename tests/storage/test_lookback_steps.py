@@ -1,8 +1,6 @@
 """Steps of a look-back: a page costs what a page holds; rows of removed members go in a step that judges nothing."""
 
-import json
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -19,6 +17,7 @@ from storage.quarantine import Rule
 from tests.banks import bank_of
 from tests.filtering import SAFE, processed
 from tests.installation import own_engine
+from tests.plans import nodes
 
 PACE = Pace(60.0)
 RULE = Rule(100, 0.1, 10.0, 3600.0, 86_400.0)
@@ -49,10 +48,6 @@ async def _held(engine: AsyncEngine) -> HeldLookBack:
     return held
 
 
-def _nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
-    return [plan, *(one for inner in plan.get("Plans", []) for one in _nodes(inner))]
-
-
 async def test_a_page_reads_no_more_of_each_member_than_a_page(alone: AsyncEngine) -> None:
     bank, _ = await bank_of(alone, [b"a" * 32, b"b" * 32])
     async with alone.begin() as connection:
@@ -63,8 +58,7 @@ async def test_a_page_reads_no_more_of_each_member_than_a_page(alone: AsyncEngin
     arguments = {"bank": bank, "first": 0, "last": 10, "after": 0, "page": 20}
     async with alone.connect() as connection:
         explained = text(f"EXPLAIN (ANALYZE, FORMAT JSON) {lookback_steps._TOUCHED}")
-        plan = (await connection.execute(explained, arguments)).scalar_one()
-        (root,) = json.loads(plan) if isinstance(plan, str) else plan
+        (plan,) = (await connection.execute(explained, arguments)).scalar_one()
         everything = list((await connection.execute(text("SELECT id FROM image ORDER BY id"))).scalars())
         found: list[int] = []
         while page := list((await connection.execute(lookback_steps._TOUCHED, arguments)).scalars()):
@@ -72,7 +66,7 @@ async def test_a_page_reads_no_more_of_each_member_than_a_page(alone: AsyncEngin
             arguments["after"] = page[-1]
     read = [
         (one["Node Type"], one.get("Index Name"), one["Actual Rows"])
-        for one in _nodes(root["Plan"])
+        for one in nodes(plan["Plan"])
         if one.get("Relation Name") in {"image_match", "hash_finding"}
     ]
     assert len(read) >= 3 and all(rows <= 2 * 20 + 1 for *_, rows in read), read
