@@ -1,7 +1,7 @@
 """Members of banks: stored images and hashes, added, noted, removed, listed. Below the deployments.
 
 What is removed counts no more at once; its row stays until the look-back has taken back what it did. Adding it again before
-that keeps the row.
+that keeps the row, but nothing of its quarantine: as if the row had gone.
 """
 
 import json
@@ -25,7 +25,8 @@ from storage.outbox import EventType, emit
 from storage.tables import Status, columns_of
 
 _IMAGE = text("SELECT status FROM image WHERE id = :id AND uploaded_at IS NOT NULL FOR KEY SHARE")
-_KEPT = "ON CONFLICT ON CONSTRAINT bank_member_once DO UPDATE SET removed_at = NULL, note = excluded.note,"
+_KEPT = """ON CONFLICT ON CONSTRAINT bank_member_once DO UPDATE SET removed_at = NULL, quarantined_at = NULL,
+    quarantine_reason = NULL, released_at = NULL, note = excluded.note,"""
 _ADD_IMAGE = text(f"""
 INSERT INTO bank_member AS held (bank_id, image_id, note, added_by)
 VALUES (CAST(:bank AS bigint), CAST(:image AS bigint), :note, :actor)

@@ -41,7 +41,7 @@ SELECT member.id, member.bank_id, count(DISTINCT image.sha256) AS matched,
 FROM matched JOIN bank_member member ON member.id = matched.member_id JOIN bank ON bank.id = member.bank_id
      JOIN image ON image.id = matched.image_id
 WHERE member.quarantined_at IS NULL AND member.removed_at IS NULL AND bank.removed_at IS NULL
-      AND matched.at > coalesce(member.released_at, '-infinity')
+      AND matched.at > greatest(member.released_at, member.added_at)
 GROUP BY member.id HAVING count(DISTINCT image.sha256) >= :floor ORDER BY member.id
 """)
 _BEFORE = text(f"""

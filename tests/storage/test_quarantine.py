@@ -126,3 +126,21 @@ async def test_the_same_bytes_are_no_mistake(alone: AsyncEngine, objects: Object
         )
         await connection.execute(text("UPDATE image SET sha256 = sha256(int8send(id))"))
     assert await watch(alone, RULE) == []
+
+
+async def test_one_that_is_taken_out_and_added_again_is_a_new_member(alone: AsyncEngine, objects: ObjectStore) -> None:
+    in_bank, member = await _hashed(alone, pdq=b"p" * 32)
+    await processed(alone, objects, 6, hashes={member: 10})
+    assert await watch(alone, RULE) == [member]
+    await bank_members.remove(alone, in_bank, member, actor=ACTOR)
+    await bank_members.add_hashes(alone, in_bank, [HashEntry(b"p" * 32, None)], actor=ACTOR)
+    (held,) = await bank_members.listing(alone, in_bank)
+    assert (held.id, held.quarantined_at, held.quarantine_reason) == (member, None, None), "the row is kept"
+    assert await watch(alone, RULE) == [], "what it matched before its removal is no reason"
+    await processed(alone, objects, 6, hashes={member: 10})
+    assert await watch(alone, RULE) == [member]
+    await release(alone, in_bank, member, actor=ACTOR)
+    await bank_members.remove(alone, in_bank, member, actor=ACTOR)
+    await bank_members.add_hashes(alone, in_bank, [HashEntry(b"p" * 32, None)], actor=ACTOR)
+    (held,) = await bank_members.listing(alone, in_bank)
+    assert held.released_at is None
