@@ -14,9 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from configs.facts import Facts
 from configs.policies import ENGINE, Judgement
-from storage import policies
+from storage import lookbacks, policies
 from storage.audit import record_many
 from storage.facts import facts_of
+from storage.lookback_tables import LookBackKind
 from storage.outbox import EventType, emit_many
 
 BY_POLICY = "policy"
@@ -30,13 +31,15 @@ FROM moderation held WHERE held.image_id = ANY(CAST(:ids AS bigint[])) ORDER BY 
 _PROCESSED = text("""
 SELECT id FROM image WHERE id = ANY(CAST(:ids AS bigint[])) AND status = 'PROCESSED' ORDER BY id FOR NO KEY UPDATE
 """)
-_LINKED_TO_MEMBERS = text("""
-SELECT link.image_a AS id FROM bank_member member JOIN image_match link ON link.image_b = member.image_id
-WHERE member.image_id = ANY(CAST(:ids AS bigint[]))
-UNION
-SELECT link.image_b FROM bank_member member JOIN image_match link ON link.image_a = member.image_id
-WHERE member.image_id = ANY(CAST(:ids AS bigint[]))
+_MEMBERS = text("""
+SELECT id, bank_id, image_id FROM bank_member WHERE image_id = ANY(CAST(:ids AS bigint[])) ORDER BY bank_id, id
 """)
+_LINKED = text("""
+SELECT image_b AS id FROM (SELECT DISTINCT image_b FROM image_match WHERE image_a = :id LIMIT :most) AS later
+UNION SELECT image_a FROM (SELECT DISTINCT image_a FROM image_match WHERE image_b = :id LIMIT :most) AS earlier
+""")
+MOST_LINKED = 500
+"""Images that are decided with a member that they are linked to; where there may be more, a look-back decides them."""
 _ROWS = """
 FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(
     image_id bigint, verdict text, previous text, actor text, cause text, rule text, reason text, severity int,
@@ -89,9 +92,25 @@ class _Held:
 
 
 async def touched_by(connection: AsyncConnection, image_ids: Sequence[int]) -> list[int]:
-    """Images whose facts may have changed with those of ``image_ids``: themselves, and those linked to members among them."""
-    linked = (await connection.execute(_LINKED_TO_MEMBERS, {"ids": list(image_ids)})).scalars()
-    return sorted({*image_ids, *linked})
+    """Images whose facts may have changed with those of ``image_ids``: themselves, and those linked to members among them.
+
+    For members with very many links a look-back begins instead; takes no lock of the audit.
+    """
+    touched = set(image_ids)
+    members = (await connection.execute(_MEMBERS, {"ids": sorted(touched)})).all()
+    few: dict[int, bool] = {}
+    for image_id in sorted({one.image_id for one in members}):
+        asked = {"id": image_id, "most": MOST_LINKED + 1}
+        linked = set((await connection.execute(_LINKED, asked)).scalars())
+        few[image_id] = len(linked) <= MOST_LINKED
+        touched |= linked if few[image_id] else set()
+    for one in members:
+        if not few[one.image_id]:
+            await lookbacks.begin(
+                connection, LookBackKind.MEMBERS, cause=f"image {one.image_id}, a member, was processed again",
+                actor=BY_POLICY, bank_id=one.bank_id, members=(one.id, one.id),
+            )  # fmt: skip
+    return sorted(touched)
 
 
 async def decide(connection: AsyncConnection, image_ids: Sequence[int], *, cause: str) -> list[Decided]:

@@ -12,6 +12,7 @@ from storage.tables import Status
 async def tell_and_decide(connection: AsyncConnection, image_ids: Sequence[int], *, cause: str) -> None:
     """Events and verdicts of images that are PROCESSED now; comes last, since it takes the audit's lock."""
     if image_ids:
+        touched = await touched_by(connection, image_ids)
         events = [(EventType.IMAGE_PROCESSED, one, {"status": Status.PROCESSED.value}) for one in image_ids]
         await emit_many(connection, events)
-        await decide(connection, await touched_by(connection, image_ids), cause=cause)
+        await decide(connection, touched, cause=cause)

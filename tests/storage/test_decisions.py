@@ -8,15 +8,17 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from configs.facts import Facts
 from configs.policy_references import Known
-from storage import claims
+from storage import claims, decisions
 from storage.bank_changes import BanksChanged, change_banks, hashes_version, hold_banks
 from storage.claims import Outcome
 from storage.decisions import decide
-from storage.links import Link
+from storage.finishing import tell_and_decide
+from storage.links import Link, store_links
 from storage.objects import ObjectStore
 from storage.policy_changes import SHIPPED, apply
 from tests.banks import bank, member
 from tests.filtering import finish
+from tests.moderation import look_backs
 from tests.storage.test_claims import stored
 
 
@@ -79,6 +81,32 @@ async def test_a_link_to_a_member_decides_in_either_order(
         await member(connection, await bank(connection, "allowed"), image_id=second)
         (made,) = await decide(connection, [second], cause="member")
     assert (made.verdict, made.previous) == ("allow", "block")
+
+
+@pytest.mark.parametrize("most", [3, 2])
+async def test_what_is_linked_to_a_member_that_is_processed_again_is_decided_now_or_by_a_look_back(
+    engine: AsyncEngine, objects: ObjectStore, queue: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decisions, "MOST_LINKED", most)
+    first, *others = await stored(engine, objects, queue, 4)
+    assert await finish(engine, queue) == first
+    for name in ("a@1", "b@1"):  # twice each: pairs are counted, not rows
+        async with engine.begin() as connection:
+            links = [(one, Link(first, "copy", "geometry", 0.99, 0.98, {}, name)) for one in others]
+            await store_links(connection, links)
+    for one in others:
+        assert await finish(engine, queue) == one
+    async with engine.begin() as connection:
+        await change_banks(connection, hashes=False)
+        in_bank = await bank(connection)
+        of_bank = await member(connection, in_bank, image_id=first)
+    async with engine.begin() as connection:  # as when it is processed again
+        await hold_banks(connection, None)
+        await tell_and_decide(connection, [first], cause="processed")
+    assert (await _rows(engine, first))[-1][0] == "block"
+    verdicts = [(await _rows(engine, one))[-1][0] for one in others]
+    begun = [row[1:] for row in await look_backs(engine, in_bank)]
+    assert (verdicts, begun) == ((["block"] * 3, []) if most == 3 else (["allow"] * 3, [("members", of_bank, of_bank)]))
 
 
 async def test_hashes_count_and_a_change_of_them_is_noticed(
