@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from storage.vectors import VectorRows, VectorSpace
 
 Ids = NDArray[np.int64]
+_BLOCK = 4096
+"""Rows whose least and largest id are kept: whoever asks for a range of ids reads the blocks that may hold some."""
 Row = tuple[int, int, int, tuple[float, float, float, float], float]
 """Image id, query row, stored region, stored box, score."""
 
@@ -27,6 +29,7 @@ class ExactIndex:
         self._image_ids: NDArray[np.int64] = np.empty(0, np.int64)
         self._regions: NDArray[np.int16] = np.empty(0, np.int16)
         self._boxes: NDArray[np.float32] = np.empty((0, 4), np.float32)
+        self._spans: NDArray[np.int64] = np.empty((0, 2), np.int64)
         self._marked: tuple[Ids, NDArray[np.bool_]] = (np.empty(0, np.int64), np.empty(0, np.bool_))
 
     def __len__(self) -> int:
@@ -103,12 +106,11 @@ class ExactIndex:
             return [], []
         rows: Any = slice(0, size)
         if within is not None:
-            ids = self._image_ids[:size]
-            rows = np.flatnonzero((ids > within[0]) & (ids <= within[1]))
+            rows = self._rows_within(within, size)
         scores = self._scores(self._packed(queries), rows)
         if exclude is not None:
             scores[:, self._image_ids[rows] == exclude] = -np.inf
-        places = np.arange(size)[rows]
+        places = np.arange(size) if within is None else rows
         theirs = None if images is None else self._marks(images, size)[rows]
         found: tuple[list[Row], list[Row]] = ([], [])
         for row, line in enumerate(scores):
@@ -122,6 +124,20 @@ class ExactIndex:
         for one in found:
             one.sort(key=lambda hit: -hit[4])
         return found
+
+    def _rows_within(self, within: tuple[int, int], size: int) -> Ids:
+        """Places of the rows of a range of ids. Ids mostly grow with the place, so few blocks are read."""
+        spans, whole = self._spans, size // _BLOCK
+        if len(spans) < whole:
+            more = self._image_ids[len(spans) * _BLOCK : whole * _BLOCK].reshape(-1, _BLOCK)
+            spans = self._spans = np.concatenate([spans, np.stack([more.min(axis=1), more.max(axis=1)], axis=1)])
+        hit = np.flatnonzero((spans[:whole, 0] <= within[1]) & (spans[:whole, 1] > within[0]))
+        blocks = [(int(one) * _BLOCK, (int(one) + 1) * _BLOCK) for one in hit] + [(whole * _BLOCK, size)]
+        places = []
+        for first, last in blocks:
+            ids = self._image_ids[first:last]
+            places.append(first + np.flatnonzero((ids > within[0]) & (ids <= within[1])))
+        return np.concatenate(places)
 
     def _row(self, place: int, query_row: int, score: float) -> Row:
         x0, y0, x1, y1 = (float(value) for value in self._boxes[place])

@@ -1,11 +1,13 @@
 """Exact search: what a brute force in numpy finds, in the same order, while the index grows."""
 
 import threading
+import tracemalloc
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from deployments.similarity import index as index_module
 from deployments.similarity.index import ExactIndex
 from storage.vectors import PDQ_SPACE, VectorRows, VectorSpace
 
@@ -126,3 +128,31 @@ def test_searching_in_a_thread_while_rows_are_added() -> None:
     for thread in threads:
         thread.join()
     assert not failures, repr(failures[0])
+
+
+def test_a_range_of_ids_in_any_order_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_module, "_BLOCK", 16)
+    rng = np.random.default_rng(5)
+    index, ids = ExactIndex(PDQ_SPACE), rng.permutation(np.repeat(np.arange(1, 101), 3))
+    for start in range(0, 300, 50):  # the last block is never whole
+        part = rows(PDQ_SPACE, 50, start)
+        index.extend(VectorRows(ids[start : start + 50], part.regions, part.boxes, part.vectors))
+        held = set(ids[: start + 50].tolist())
+        for within in ((0, 10), (10, 11), (40, 90), (99, 10**6), (200, 300)):
+            found = index.search(rows(PDQ_SPACE, 1, 9).vectors, k=1000, min_score=-1.0, within=within)
+            wanted = [one for one in ids[: start + 50].tolist() if within[0] < one <= within[1]]
+            assert sorted(hit[0] for hit in found) == sorted(wanted) and {hit[0] for hit in found} <= held
+
+
+def test_a_range_of_ids_does_not_look_at_all_rows() -> None:
+    index, vectors = ExactIndex(PDQ_SPACE), rows(PDQ_SPACE, 600_000, 1, first_id=1)
+    index.extend(vectors)
+    asked = {"k": 10, "min_score": -1.0, "within": (50_000, 50_010)}
+    index.search(vectors.vectors[:1], **asked)
+    tracemalloc.start()
+    try:
+        found = index.search(vectors.vectors[:1], **asked)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(found) == 10 and most < 200_000, "bytes: a byte a row would be more"
