@@ -47,12 +47,13 @@ class Platform(Protocol):
             Unavailable: Ray takes no jobs now.
         """
 
-    async def near_members(self, pdq: bytes, newest: int) -> dict[int, int]:
-        """Stored images that are members of banks and whose PDQ hash is near one: image id -> bits.
+    async def near_members(self, pdq: bytes, newest: int, k: int) -> dict[int, int]:
+        """Stored images that are members of banks, in force or not, and whose PDQ hash is near one: image id -> bits.
 
         Args:
             pdq: 32 bytes.
             newest: see ``storage.image_members.newest``.
+            k: the nearest, at most.
         Raises:
             Unavailable: no reader answers.
         """

@@ -82,10 +82,11 @@ class RemotePlatform:
             raise Unavailable("no Ray dashboard is set (SAFEGUARD_RAY_DASHBOARD), so no bulk job can be started")
         await submit(self._settings.ray_dashboard, job_id)
 
-    async def near_members(self, pdq: bytes, newest: int) -> dict[int, int]:
+    async def near_members(self, pdq: bytes, newest: int, k: int) -> dict[int, int]:
         """See ``Platform.near_members``."""
         least = 1.0 - 2.0 * MOST_PDQ_DISTANCE / 256
-        query = Query({PDQ_SPACE.name: np.frombuffer(pdq, np.uint8)[None]}, {PDQ_SPACE.name: least}, members=newest)
+        hashes = np.frombuffer(pdq, np.uint8)[None]
+        query = Query({PDQ_SPACE.name: hashes}, {PDQ_SPACE.name: least}, k=k, members=newest)
         found: list[list[Hit]] = await call(self._reader.search, self._timeout_s, [query], None)
         return {hit.image_id: round((1.0 - hit.score) * 128) for hit in found[0] if hit.member}
 

@@ -1,7 +1,7 @@
 """Which members of banks a hash is near: hashes held here, and stored images through the readers. Knows no route."""
 
 import asyncio
-from collections.abc import Set
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,11 @@ from storage.member_matches import ShownMember
 from storage.tables import Relation
 
 MOST = 1000
-"""The nearest members of a kind that are shown."""
+"""The nearest members that are shown."""
+_PAGE = 5000
+"""Members read from the database at a time."""
+_MOST_IMAGES = 100_000
+"""Stored images that are looked at, wanted or not: a limit for what one lookup may cost."""
 
 
 @dataclass(frozen=True)
@@ -40,37 +44,51 @@ class Matcher:
     hashes: BankHashes
     platform: Platform
 
-    async def near(self, signal_type: str, signal: bytes, banks: Set[str] | None) -> list[Near]:
-        """Members that a hash is near, the nearest first.
+    async def near(
+        self, signal_type: str, signal: bytes, banks: Set[str] | None, counts: Callable[[ShownMember], bool]
+    ) -> list[Near]:
+        """The ``MOST`` nearest of the members that a hash is near and that are wanted, the nearest first.
 
         Args:
             signal: 32 bytes.
             banks: only of these; None is all but those of allowed pictures: who asks takes every match for a bad one.
+            counts: which members are wanted besides.
         """
+        relation = Relation.COPY if signal_type == PDQ else Relation.EXACT
+
+        def wanted(one: Near) -> bool:
+            member = one.member
+            ours = member.bank in banks if banks is not None else member.kind != BankKind.ALLOWED
+            within = relation == Relation.EXACT or one.distance <= member.pdq_distance
+            return ours and within and relation in member.relations and counts(member)
+
         if signal_type == PDQ:
-            found, relation = await self._near_pdq(signal), Relation.COPY
+            parts = await asyncio.gather(self._near_hashes(signal, wanted), self._near_images(signal, wanted))
+            found = [one for part in parts for one in part]
         else:
-            found = [Near(one, 0) for one in await member_matches.by_bytes(self.engine, signal)]
-            relation = Relation.EXACT
-        wanted = [
-            one
-            for one in found
-            if relation in one.member.relations
-            and (one.member.bank in banks if banks is not None else one.member.kind != BankKind.ALLOWED)
-        ]
-        return sorted(wanted, key=lambda one: (one.distance, one.member.id))
+            same = [Near(one, 0) for one in await member_matches.by_bytes(self.engine, signal)]
+            found = [one for one in same if wanted(one)]
+        return sorted(found, key=lambda one: (one.distance, one.member.id))[:MOST]
 
-    async def _near_pdq(self, signal: bytes) -> list[Near]:
-        query = np.frombuffer(signal, np.uint8)[None]
-        held, newest = await asyncio.gather(self.hashes.current(), image_members.newest(self.engine))
-        hashes = _nearest(await asyncio.to_thread(held.index.search, query))
-        images = _nearest(await self.platform.near_members(signal, newest) if newest else {})
-        members = await member_matches.by_ids(self.engine, list(hashes))
-        stored = await member_matches.by_images(self.engine, list(images))
-        found = [Near(one, hashes[one.id]) for one in members]
-        found += [Near(one, images[one.image_id]) for one in stored if one.image_id is not None]
-        return [one for one in found if one.distance <= one.member.pdq_distance]
+    async def _near_hashes(self, signal: bytes, wanted: Callable[[Near], bool]) -> list[Near]:
+        held = await self.hashes.current()
+        near = await asyncio.to_thread(held.index.search, np.frombuffer(signal, np.uint8)[None])
+        ids = sorted(near, key=lambda one: (near[one], one))
+        found: list[Near] = []
+        while ids and len(found) < MOST:
+            some, ids = ids[:_PAGE], ids[_PAGE:]
+            members = [Near(one, near[one.id]) for one in await member_matches.by_ids(self.engine, some)]
+            found += [one for one in members if wanted(one)]
+        return found
 
-
-def _nearest(found: dict[int, int]) -> dict[int, int]:
-    return dict(sorted(found.items(), key=lambda one: (one[1], one[0]))[:MOST])
+    async def _near_images(self, signal: bytes, wanted: Callable[[Near], bool]) -> list[Near]:
+        newest, k = await image_members.newest(self.engine), MOST
+        while newest:
+            near = await self.platform.near_members(signal, newest, k)
+            members = await member_matches.by_images(self.engine, list(near))
+            shown = [Near(one, near[one.image_id]) for one in members if one.image_id is not None]
+            found = [one for one in shown if wanted(one)]
+            if len(near) < k or len(found) >= MOST or k >= _MOST_IMAGES:
+                return found
+            k *= 10  # the nearest are of other banks: further ones may be wanted
+        return []

@@ -41,6 +41,7 @@ from storage import member_matches
 from storage.bank_rules import PDQ_DISTANCE
 from storage.errors import InvalidInput
 from storage.keys import Principal
+from storage.member_matches import ShownMember
 
 router = APIRouter(prefix="/hma/m", tags=["hma"])
 _Reader = Annotated[Principal, Scope("image:read")]
@@ -77,10 +78,13 @@ async def _by_bank(
     found: dict[str, list[dict[str, Any]]] = {}
     if not signal:  # of a photo without structure
         return found
-    for one in await matcher.near(type_of(signal_type), hash_of(signal), _names(banks)):
-        if one.member.counts and (bypass or one.member.bank_enabled):
-            match = {"bank_content_id": one.member.id, "distance": str(one.distance)}
-            found.setdefault(one.member.bank, []).append(match)
+
+    def counts(member: ShownMember) -> bool:
+        return member.counts and (bypass or member.bank_enabled)
+
+    for one in await matcher.near(type_of(signal_type), hash_of(signal), _names(banks), counts):
+        match = {"bank_content_id": one.member.id, "distance": str(one.distance)}
+        found.setdefault(one.member.bank, []).append(match)
     return found
 
 
@@ -164,7 +168,7 @@ async def raw_lookup(
     include_distance: IncludeDistance = False,
 ) -> Any:
     """Also members in quarantine and in banks that are disabled: ``/hma/m/lookup`` leaves those out."""
-    found = await matcher.near(type_of(signal_type), hash_of(signal), _names(banks))
+    found = await matcher.near(type_of(signal_type), hash_of(signal), _names(banks), lambda _: True)
     if not include_distance:
         return {"matches": [one.member.id for one in found]}
     return {"matches": [{"bank_content_id": one.member.id, "distance": str(one.distance)} for one in found]}

@@ -84,7 +84,7 @@ class PdqPlatform:
                 found.append(Found(row.id, row.name, row.s3_path, kind, "pdq", score, 1 - 60 / 256, evidence))
         return sorted(found, key=lambda one: (-one.score, one.image_id))[:k]
 
-    async def near_members(self, pdq: bytes, newest: int) -> dict[int, int]:
+    async def near_members(self, pdq: bytes, newest: int, k: int) -> dict[int, int]:
         self._up()
         found = {}
         for _, image_id in await image_members.since(self._engine, 0):
@@ -92,7 +92,8 @@ class PdqPlatform:
                 path = await connection.scalar(text("SELECT s3_path FROM image WHERE id = :id"), {"id": image_id})
             pixels = decode(await self._objects.get(path), max_pixels=10**8, long_side=512).pixels
             found[image_id] = int(np.unpackbits(np.frombuffer(pdq, np.uint8) ^ pdq_hashes(pixels)[0][0]).sum())
-        return {image_id: bits for image_id, bits in found.items() if bits <= 64}
+        nearest = sorted(found.items(), key=lambda one: one[1])[:k]
+        return {image_id: bits for image_id, bits in nearest if bits <= 64}
 
     async def remove(self, image_ids: list[int]) -> None:
         self._up()

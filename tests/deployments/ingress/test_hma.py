@@ -21,7 +21,7 @@ from deployments.ingress.hma.fetching import Fetcher
 from storage.bank_changes import change_banks
 from storage.errors import InvalidInput
 from tests.banks import bank, bank_of, member
-from tests.deployments.ingress.conftest import MakeApp, MakeClient, Upload, is_problem, picture
+from tests.deployments.ingress.conftest import MakeApp, MakeClient, PdqPlatform, Upload, is_problem, picture
 from tests.deployments.webhooks.test_client import raw
 from tests.events import LOOPBACK, self_signed
 
@@ -105,6 +105,37 @@ async def test_a_console_hashes_looks_up_and_reads_what_matched(
     assert status["present"] is True and status["size"] >= 2 and status["built_to"] > 1_700_000_000
     assert [one["name"] for one in (await console.get("/c/signal_type")).json()] == ["pdq", "sha256"]
     assert (await console.get("/c/content_type")).json() == [{"name": "photo", "enabled": True}]
+
+
+async def test_members_that_are_not_wanted_crowd_none_out(
+    console: httpx.AsyncClient, engine: AsyncEngine, upload: Upload, platform: PdqPlatform
+) -> None:
+    signal = "f8" * 32
+    turned = [[one, other] for one in range(48) for other in range(one)][:1001]
+    crowd = []
+    for places in turned:
+        bits = np.unpackbits(np.frombuffer(bytes.fromhex(signal), np.uint8))
+        bits[places] ^= 1
+        crowd.append(np.packbits(bits).tobytes())
+    await bank_of(engine, crowd, kind="allowed")
+    _, (hashed,) = await bank_of(engine, [bytes.fromhex(flipped(signal, 5))], name=(name := str(uuid4())))
+    asked = {"signal_type": "pdq", "signal": signal}
+    found = [{"bank_content_id": hashed, "distance": "5"}]
+    assert (await console.get("/m/lookup", params=asked)).json() == {name: found}
+    assert (await console.get("/m/raw_lookup", params=asked)).json() == {"matches": [hashed]}
+
+    stored = await upload(picture())
+    async with engine.begin() as connection:
+        await change_banks(connection, hashes=False)
+        held = await member(connection, await bank(connection, name=(images := str(uuid4()))), image_id=stored)
+    near = {10**12 + n: 2 for n in range(1000)} | {stored: 7}
+
+    async def nearest(_pdq: bytes, _newest: int, k: int) -> dict[int, int]:
+        return dict(list(near.items())[:k])
+
+    platform.near_members = nearest  # type: ignore[method-assign]
+    found_too = [{"bank_content_id": held, "distance": "7"}]
+    assert (await console.get("/m/lookup", params=asked)).json() == {name: found, images: found_too}
 
 
 async def test_sha256_where_it_is_asked_for(console: httpx.AsyncClient, engine: AsyncEngine, upload: Upload) -> None:
