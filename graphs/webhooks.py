@@ -69,7 +69,7 @@ async def test(home: Path | None, webhook_id: int, *, wait_s: float = 15.0) -> D
         The delivery as it is after the try, or after ``wait_s`` seconds.
     """
     async with opened(home) as (_, engine):
-        event_id = await webhooks.test(engine, webhook_id)
+        event_id = await webhooks.test(engine, webhook_id, actor=ACTOR)
         begun = time.monotonic()
         while True:
             (record,) = await delivery_log.listing(engine, webhook_id, before=event_id + 1, limit=1)
@@ -93,4 +93,4 @@ async def replay(
 ) -> int:
     """See ``storage.delivery_log.replay``."""
     async with opened(home) as (_, engine):
-        return await delivery_log.replay(engine, webhook_id, dead=dead, since=since, event_id=event_id)
+        return await delivery_log.replay(engine, webhook_id, actor=ACTOR, dead=dead, since=since, event_id=event_id)

@@ -7,11 +7,15 @@ from datetime import UTC, datetime
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from storage.audit import record
 from storage.database import reading
 from storage.deliveries import message_id
 from storage.errors import Conflict, InvalidInput, NotFound
 from storage.event_tables import DeliveryState
 from storage.outbox import EVENT_CHANNEL
+
+_PAGE = 5000
+"""Events in one transaction of a replay: well within the limit of a statement."""
 
 
 @dataclass(frozen=True)
@@ -40,35 +44,43 @@ JOIN event AS e ON e.id = d.event_id
 ORDER BY d.event_id DESC LIMIT :limit
 """)
 
-# One statement: nothing is replayed of a webhook that is deleted meanwhile, and all of it becomes due at once. Rows are
-# locked by event, as those are who record what became of a try and then move what waits behind it.
+# A page in one statement: nothing is replayed of a webhook that is deleted meanwhile. Rows are locked by event, as those
+# are who record what became of a try and then move what waits behind it.
 _REPLAY = """
 WITH target AS (SELECT id, types FROM webhook WHERE id = :webhook_id FOR KEY SHARE),
-     chosen AS ({chosen}),
+     page AS MATERIALIZED ({page}),
      queued AS (
          INSERT INTO delivery AS d (event_id, webhook_id, image_id)
-         SELECT chosen.id, target.id, chosen.image_id FROM chosen, target ORDER BY chosen.id
+         SELECT page.id, target.id, page.image_id FROM page, target WHERE {wanted} ORDER BY page.id
          ON CONFLICT (event_id, webhook_id) DO UPDATE SET state = 'waiting', due_at = now(), begun_at = now(),
              attempt = 0, delivered_at = NULL, last_status = NULL, last_error = NULL
              WHERE d.lease_token IS NULL
          RETURNING event_id)
 SELECT (SELECT count(*) FROM target) AS targets, (SELECT count(*) FROM queued) AS queued,
-       pg_notify(:channel, '')
+       (SELECT max(id) FROM page) AS reached, pg_notify(:channel, '')
 """
 _DEAD = text(
     _REPLAY.format(
-        chosen="SELECT e.id, e.image_id FROM delivery AS d JOIN event AS e ON e.id = d.event_id"
-        " WHERE d.webhook_id = :webhook_id AND d.state = 'dead'"
+        page="SELECT event_id AS id, image_id FROM delivery WHERE webhook_id = :webhook_id AND state = 'dead'"
+        " AND event_id > :after AND event_id <= :last ORDER BY event_id LIMIT :page",
+        wanted="true",
     )
 )
 _SINCE = text(
     _REPLAY.format(
-        chosen="SELECT e.id, e.image_id FROM event AS e, target"
-        " WHERE e.created_at >= :since AND e.type <> 'webhook.test'"
-        " AND (target.types = '{}' OR e.type = ANY(target.types))"
+        page="SELECT id, image_id, type, created_at FROM event WHERE id > :after AND id <= :last ORDER BY id LIMIT :page",
+        wanted="page.created_at >= :since AND page.type <> 'webhook.test'"
+        " AND (target.types = '{}' OR page.type = ANY(target.types))",
     )
 )
-_ONE = text(_REPLAY.format(chosen="SELECT id, image_id FROM event WHERE id = :event_id"))
+_ONE = text(_REPLAY.format(page="SELECT id, image_id FROM event WHERE id = :event_id", wanted="true"))
+_LAST = text("SELECT coalesce(max(id), 0) FROM event")
+# An event has the time at which its transaction began, and its id later, but within the hour: all that has happened since
+# then has a greater id than this one.
+_BEFORE = text("""
+SELECT id FROM event WHERE created_at < CAST(:since AS timestamptz) - interval '1 hour'
+ORDER BY created_at DESC LIMIT 1
+""")
 
 
 async def listing(
@@ -109,16 +121,22 @@ async def replay(
     engine: AsyncEngine,
     webhook_id: int,
     *,
+    actor: str,
     dead: bool = False,
     since: datetime | None = None,
     event_id: int | None = None,
+    page: int = _PAGE,
 ) -> int:
     """Sends events again, with their old ``webhook-id``; a receiver that drops repeats sees only those that it lacks.
 
+    They are sent page by page, the oldest first. Broken off, those before are on their way, and the repeat takes the rest.
+
     Args:
+        actor: who wants it, for the audit.
         dead: those that were given up.
         since: all that it wants of what has happened since then, also what happened while it was disabled.
         event_id: this one, whatever the webhook wants.
+        page: events looked at in one transaction.
     Returns:
         Events that are sent again; those that are being sent just now are left alone.
     Raises:
@@ -134,19 +152,36 @@ async def replay(
         since = since and since.astimezone(UTC)
     except OverflowError as error:
         raise InvalidInput("there is no such time", "since") from error
-    values = {"webhook_id": webhook_id, "channel": EVENT_CHANNEL}
+    if event_id is not None:
+        return await _replay_one(engine, webhook_id, event_id, actor)
+    statement, values = (_DEAD, {}) if since is None else (_SINCE, {"since": since})
+    async with reading(engine) as connection:
+        last = (await connection.execute(_LAST)).scalar_one()
+        after = 0 if since is None else (await connection.execute(_BEFORE, values)).scalar_one_or_none() or 0
+    wanted, count, first = {"since": since.isoformat()} if since else {"dead": True}, 0, True
+    bounds = {"webhook_id": webhook_id, "channel": EVENT_CHANNEL, "last": last, "page": page}
+    while True:
+        async with engine.begin() as connection:
+            row = (await connection.execute(statement, {**values, **bounds, "after": after})).one()
+            if not row.targets:
+                raise NotFound(f"there is no webhook {webhook_id}")
+            if first:
+                await record(connection, actor, "webhook.replay", f"webhook/{webhook_id}", wanted)
+        count, first = count + int(row.queued), False
+        if row.reached is None:
+            return count
+        after = row.reached
+
+
+async def _replay_one(engine: AsyncEngine, webhook_id: int, event_id: int, actor: str) -> int:
+    values = {"webhook_id": webhook_id, "channel": EVENT_CHANNEL, "event_id": event_id}
     async with engine.begin() as connection:
-        if dead:
-            row = (await connection.execute(_DEAD, values)).one()
-        elif since is not None:
-            row = (await connection.execute(_SINCE, {**values, "since": since})).one()
-        else:
-            row = (await connection.execute(_ONE, {**values, "event_id": event_id})).one()
+        row = (await connection.execute(_ONE, values)).one()
         if not row.targets:
             raise NotFound(f"there is no webhook {webhook_id}")
-        if event_id is not None and not row.queued:
-            known = await connection.scalar(text("SELECT id FROM event WHERE id = :id"), {"id": event_id})
-            if known is None:
-                raise NotFound(f"there is no event {event_id} (any more)")
+        if row.reached is None:
+            raise NotFound(f"there is no event {event_id} (any more)")
+        if not row.queued:
             raise Conflict(f"event {event_id} is being sent just now")
-    return int(row.queued)
+        await record(connection, actor, "webhook.replay", f"webhook/{webhook_id}", {"event": event_id})
+    return 1

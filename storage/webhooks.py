@@ -242,7 +242,7 @@ SELECT event_id, pg_notify(:channel, '') FROM queued
 """)
 
 
-async def test(engine: AsyncEngine, webhook_id: int) -> int:
+async def test(engine: AsyncEngine, webhook_id: int, *, actor: str) -> int:
     """Sends one webhook an event ``webhook.test``, whatever it wants.
 
     Returns:
@@ -259,4 +259,6 @@ async def test(engine: AsyncEngine, webhook_id: int) -> int:
         if not enabled:
             raise Conflict(f"webhook {webhook_id} is disabled; enable it first")
         values = {"type": EventType.WEBHOOK_TEST, "webhook_id": webhook_id, "channel": EVENT_CHANNEL}
-        return int((await connection.execute(_TEST, values)).one().event_id)
+        event_id = int((await connection.execute(_TEST, values)).one().event_id)
+        await record(connection, actor, "webhook.test", f"webhook/{webhook_id}", {"event": event_id})
+    return event_id

@@ -171,9 +171,9 @@ async def rotate_webhook(
     response_model=TestSent,
     responses={202: shown({"event_id": 17}, "It is being sent; see the deliveries"), **problems(404, 409)},
 )
-async def test_webhook(webhook_id: WebhookId, _: _Admin, engine: UsesEngine) -> TestSent:
+async def test_webhook(webhook_id: WebhookId, caller: _Admin, engine: UsesEngine) -> TestSent:
     """An event `webhook.test`, whatever the webhook wants."""
-    return TestSent(event_id=await webhooks.test(engine, webhook_id))
+    return TestSent(event_id=await webhooks.test(engine, webhook_id, actor=caller.name))
 
 
 @router.get(
@@ -205,11 +205,11 @@ async def list_deliveries(
     responses={200: shown({"replayed": 3}, "They are being sent"), **problems(404, 409)},
     openapi_extra=sent(Replay, {"dead": True}),
 )
-async def replay_events(request: Request, webhook_id: WebhookId, _: _Admin, engine: UsesEngine) -> Replayed:
+async def replay_events(request: Request, webhook_id: WebhookId, caller: _Admin, engine: UsesEngine) -> Replayed:
     """What was given up, all since a time, or one event. Each keeps its `webhook-id`, so a receiver that drops repeats
     takes only what it lacks."""
     wanted = await read_json(request, Replay)
     count = await delivery_log.replay(
-        engine, webhook_id, dead=wanted.dead, since=wanted.since, event_id=wanted.event_id
+        engine, webhook_id, actor=caller.name, dead=wanted.dead, since=wanted.since, event_id=wanted.event_id
     )  # fmt: skip
     return Replayed(replayed=count)

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from storage import deliveries, delivery_log, webhooks
@@ -12,6 +13,7 @@ from storage.errors import Conflict, InvalidInput, NotFound
 from storage.event_tables import DeliveryState
 from storage.outbox import EventType, emit_many
 from tests.events import forget_events
+from tests.moderation import audited
 
 
 @pytest.fixture
@@ -49,11 +51,43 @@ async def test_pages_and_states(engine: AsyncEngine, webhook: int) -> None:
 
 async def test_the_dead_are_replayed(engine: AsyncEngine, webhook: int) -> None:
     before = {one.event_id: one.message_id for one in await delivery_log.listing(engine, webhook)}
-    assert await delivery_log.replay(engine, webhook, dead=True) == 2
-    assert await delivery_log.replay(engine, webhook, dead=True) == 0
+    assert await delivery_log.replay(engine, webhook, actor="test", dead=True) == 2
+    assert await delivery_log.replay(engine, webhook, actor="test", dead=True) == 0
     found = await deliveries.claim(engine, {}, per_webhook=9, lease_s=60)
     assert [held.image_id for held in found] == [1, 2, 3, 4], "in their old order"
     assert all(held.message_id == before[held.event_id] and held.attempt == 1 for held in found)
+
+
+async def test_many_are_replayed_page_by_page_and_with_one_entry_in_the_audit(
+    engine: AsyncEngine, webhook: int
+) -> None:
+    async with engine.begin() as connection:
+        await emit_many(connection, [(EventType.IMAGE_DECIDED, n, {}) for n in range(5, 9)])
+    while await deliveries.expire(engine, max_age_s=0):
+        pass
+    assert await delivery_log.replay(engine, webhook, actor="one key", dead=True, page=3) == 8
+    found = await deliveries.claim(engine, {}, per_webhook=99, lease_s=60)
+    assert [held.image_id for held in found] == [1, 2, 3, 4, 5, 6, 7, 8]
+    hour = datetime.now(UTC) - timedelta(hours=1)
+    assert await delivery_log.replay(engine, webhook, actor="one key", since=hour, page=2) == 1, "others are being sent"
+    event = found[0].event_id - 1
+    assert await delivery_log.replay(engine, webhook, actor="one key", event_id=event) == 1
+    detail = [{"dead": True}, {"since": hour.isoformat()}, {"event": event}]
+    assert (await audited(engine, f"webhook/{webhook}"))[1:] == [("webhook.replay", "one key", one) for one in detail]
+
+
+async def test_what_happened_before_is_not_replayed(engine: AsyncEngine, webhook: int) -> None:
+    now = datetime.now(UTC)
+    async with engine.begin() as connection:
+        await connection.execute(
+            text("UPDATE event SET created_at = created_at - interval '3 hours' WHERE image_id < 2")
+        )
+        await connection.execute(
+            text("UPDATE event SET created_at = created_at - interval '1 hour' WHERE image_id = 2")
+        )
+    assert await delivery_log.replay(engine, webhook, actor="test", since=now - timedelta(minutes=30)) == 2
+    assert await delivery_log.replay(engine, webhook, actor="test", since=now - timedelta(hours=2), page=1) == 3
+    assert await delivery_log.replay(engine, webhook, actor="test", since=now - timedelta(hours=9), page=1) == 5
 
 
 async def test_all_since_a_time_also_what_happened_while_it_was_disabled(engine: AsyncEngine, webhook: int) -> None:
@@ -62,29 +96,31 @@ async def test_all_since_a_time_also_what_happened_while_it_was_disabled(engine:
         await emit_many(connection, [(EventType.IMAGE_DECIDED, 9, {}), (EventType.IMAGE_DELETED, 9, {})])
     await webhooks.change(engine, webhook, enabled=True, actor="test")
     hour = timedelta(hours=1)
-    assert await delivery_log.replay(engine, webhook, since=datetime.now(UTC) + hour) == 0
-    assert await delivery_log.replay(engine, webhook, since=datetime.now(UTC) - hour) == 6
+    assert await delivery_log.replay(engine, webhook, actor="test", since=datetime.now(UTC) + hour) == 0
+    assert await delivery_log.replay(engine, webhook, actor="test", since=datetime.now(UTC) - hour) == 6
     found = await deliveries.claim(engine, {}, per_webhook=99, lease_s=60)
     assert [held.image_id for held in found] == [0, 1, 2, 3, 4, 9], "only what it wants"
-    assert await delivery_log.replay(engine, webhook, since=datetime.now(UTC) - hour) == 0, "all are being sent"
+    assert await delivery_log.replay(engine, webhook, actor="test", since=datetime.now(UTC) - hour) == 0, (
+        "all are being sent"
+    )
 
 
 async def test_one_event(engine: AsyncEngine, webhook: int) -> None:
     delivered = (await delivery_log.listing(engine, webhook))[-1].event_id
-    assert await delivery_log.replay(engine, webhook, event_id=delivered) == 1
+    assert await delivery_log.replay(engine, webhook, actor="test", event_id=delivered) == 1
     unwanted = delivered + 5
-    assert await delivery_log.replay(engine, webhook, event_id=unwanted) == 1
+    assert await delivery_log.replay(engine, webhook, actor="test", event_id=unwanted) == 1
     await deliveries.claim(engine, {}, per_webhook=99, lease_s=60)
     with pytest.raises(Conflict, match="just now"):
-        await delivery_log.replay(engine, webhook, event_id=delivered)
+        await delivery_log.replay(engine, webhook, actor="test", event_id=delivered)
     with pytest.raises(NotFound, match="no event"):
-        await delivery_log.replay(engine, webhook, event_id=10**12)
+        await delivery_log.replay(engine, webhook, actor="test", event_id=10**12)
 
 
 async def test_bad_input(engine: AsyncEngine, webhook: int) -> None:
     for wanted in ({}, {"dead": True, "event_id": 1}, {"since": datetime(2024, 1, 1)}):
         with pytest.raises(InvalidInput):
-            await delivery_log.replay(engine, webhook, **wanted)
+            await delivery_log.replay(engine, webhook, actor="test", **wanted)
     for wanted in ({"dead": True}, {"since": datetime.now(UTC)}, {"event_id": 1}):
         with pytest.raises(NotFound, match="no webhook"):
-            await delivery_log.replay(engine, 10**9, **wanted)
+            await delivery_log.replay(engine, 10**9, actor="test", **wanted)

@@ -14,6 +14,7 @@ from storage.errors import Conflict, InvalidInput, NotFound
 from storage.event_tables import Webhook
 from storage.outbox import EventType, emit
 from tests.events import forget_events
+from tests.moderation import audited
 
 
 @pytest.fixture(autouse=True)
@@ -85,12 +86,13 @@ async def test_rotation(engine: AsyncEngine) -> None:
 
 async def test_a_test_goes_to_one_webhook_whatever_it_wants(engine: AsyncEngine) -> None:
     one, other = await make(engine, "image.failed"), await make(engine)
-    event = await webhooks.test(engine, one.id or 0)
+    event = await webhooks.test(engine, one.id or 0, actor="test")
+    assert (await audited(engine, f"webhook/{one.id}"))[1:] == [("webhook.test", "test", {"event": event})]
     assert [record.event_id for record in await delivery_log.listing(engine, one.id or 0)] == [event]
     assert await delivery_log.listing(engine, other.id or 0) == []
     await webhooks.change(engine, one.id or 0, enabled=False, actor="me")
     with pytest.raises(Conflict, match="enable it first"):
-        await webhooks.test(engine, one.id or 0)
+        await webhooks.test(engine, one.id or 0, actor="test")
 
 
 async def test_backlogs(engine: AsyncEngine) -> None:
@@ -112,7 +114,7 @@ async def test_none_of_that_id(engine: AsyncEngine) -> None:
         webhooks.change(engine, nobody, enabled=True, actor="me"),
         webhooks.remove(engine, nobody, actor="me"),
         webhooks.rotate(engine, nobody, keep_s=1, actor="me"),
-        webhooks.test(engine, nobody),
+        webhooks.test(engine, nobody, actor="test"),
     ):
         with pytest.raises(NotFound, match="no webhook 1000000000000"):
             await call

@@ -153,7 +153,7 @@ async def test_500_for_ever_ends_as_a_dead_letter_after_the_last_try(
         assert shown.enabled and shown.failing_since and shown.failures >= 5
 
         broken.behave = answers(200)
-        assert await delivery_log.replay(engine, ill.id or 0, dead=True) == 2
+        assert await delivery_log.replay(engine, ill.id or 0, actor="test", dead=True) == 2
         replayed = await settled(engine, ill, 2)
         assert [one.state for one in replayed] == ["delivered"] * 2
         assert [one.message_id for one in broken.taken] == [first.message_id, second.message_id]
