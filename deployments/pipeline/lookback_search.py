@@ -19,7 +19,7 @@ from storage.lookback_members import Member, twins
 from storage.lookback_steps import Found
 
 MOST_HITS = 256
-"""For each vector and range: where there were more, the range is made smaller."""
+"""Stored vectors for each vector and range, several a picture: where there may be more, the range is made smaller."""
 _TOGETHER = 16
 """Candidates that are compared before it is asked whether to go on."""
 _PATIENCE = 2

@@ -27,8 +27,8 @@ from storage.quarantine import Rule
 _log = logging.getLogger(__name__)
 SPAN = 10_000
 """Images that are searched in a step, so that uploads never wait long for one."""
-_LEAST_SPAN = 64
-"""Fewer than the hits of a vector, so such a range is never crowded."""
+_LEAST_SPAN = 1
+"""Hits are vectors, of which a picture has several: only a single one has never as many as a search gives."""
 _BATCH = 64
 """Hashes that are searched for together, and removed members whose images are judged together."""
 

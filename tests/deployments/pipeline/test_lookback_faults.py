@@ -231,10 +231,25 @@ async def test_a_crowded_range_is_searched_in_smaller_parts(
             monkeypatch.setattr(f"deployments.pipeline.{module}.MOST_HITS", 4)
     else:
         monkeypatch.setattr("deployments.pipeline.lookback_hashes._MOST_PICTURES", 4)
-    monkeypatch.setattr("deployments.pipeline.lookback_work._LEAST_SPAN", 2)
     lookback = await banks.add_hashes(await banks.make(), HashEntry(upright.tobytes(), None))
     found = await done(processor, lookback)
     assert await verdicts(processor.engine, *copies) == ["block"] * 9 and found.verdicts_changed == 9
+
+
+async def test_a_picture_among_many_of_its_copies_finds_all_though_each_has_many_vectors(
+    processor: Processor, put: Upload, banks: Banks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = photo("chelsea.png")
+    copies = [await put(jpeg(picture, 50 + 3 * n)) for n in range(12)]
+    await run_queue(processor)
+    original = await put(jpeg(picture))
+    await run_queue(processor)
+    async with processor.engine.begin() as connection:
+        await connection.execute(text("DELETE FROM image_match"))
+    monkeypatch.setattr("deployments.pipeline.lookback_search.MOST_HITS", 4)  # fewer than the vectors of one picture
+    lookback = await banks.add(await banks.make(), original)
+    await done(processor, lookback)
+    assert await verdicts(processor.engine, *copies) == ["block"] * 12
 
 
 class NoIndex:
