@@ -5,6 +5,8 @@ import contextlib
 import logging
 import random
 from collections import Counter
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -172,12 +174,17 @@ class Sender:
                     recorded.set_result(None)
 
     async def _sweep_forever(self) -> None:
+        engine, settings = self._engine, self._settings
         while True:
-            try:
-                while await deliveries.expire(self._engine, max_age_s=self._settings.webhook_max_age_s):
-                    pass
-                while await deliveries.prune(self._engine, keep_s=self._settings.webhook_keep_s):
-                    pass
-            except Exception as error:
-                _log.warning("old events could not be swept: %s", type(error).__name__)
+            await _until_none("expire", partial(deliveries.expire, engine, max_age_s=settings.webhook_max_age_s))
+            await _until_none("prune", partial(deliveries.prune, engine, keep_s=settings.webhook_keep_s))
             await asyncio.sleep(_SWEEP_S)
+
+
+async def _until_none(what: str, sweep: Callable[[], Awaitable[int]]) -> None:
+    """Sweeps until nothing is left; what fails here keeps nothing else from being swept."""
+    try:
+        while await sweep():
+            pass
+    except Exception as error:
+        _log.warning("old events could not be swept (%s): %s", what, type(error).__name__)

@@ -48,6 +48,22 @@ async def settled(engine: AsyncEngine, webhook: Webhook, count: int) -> list[Del
     return found
 
 
+async def test_what_cannot_be_given_up_keeps_nothing_from_being_pruned(
+    engine: AsyncEngine, make_sender: MakeSender, caplog: pytest.LogCaptureFixture
+) -> None:
+    await happen(engine, 1, 2)
+    async with engine.begin() as connection:
+        await connection.execute(text("UPDATE event SET created_at = created_at - interval '1 day'"))
+    await make_sender(webhook_max_age_s=1e300, webhook_keep_s=60.0)  # an interval that PostgreSQL refuses
+
+    async def pruned() -> bool:
+        async with engine.connect() as connection:
+            return not await connection.scalar(text("SELECT count(*) FROM event"))
+
+    assert await until(pruned)
+    assert "could not be swept (expire)" in caplog.text
+
+
 async def test_a_server_that_fails_three_times_gets_everything_in_order(
     engine: AsyncEngine, make_sender: MakeSender, webhook: MakeWebhook
 ) -> None:
