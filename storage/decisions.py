@@ -28,9 +28,10 @@ SELECT held.image_id, held.verdict, held.human_id, held.rule, held.policy_id, he
        (SELECT reason FROM decision WHERE decision.id = held.decision_id) AS reason
 FROM moderation held WHERE held.image_id = ANY(CAST(:ids AS bigint[])) ORDER BY held.image_id FOR UPDATE
 """)
-_PROCESSED = text("""
+PROCESSED = text("""
 SELECT id FROM image WHERE id = ANY(CAST(:ids AS bigint[])) AND status = 'PROCESSED' ORDER BY id FOR NO KEY UPDATE
 """)
+"""Those of some images that can be decided, held until the end of the transaction."""
 _MEMBERS = text("""
 SELECT id, bank_id, image_id FROM bank_member WHERE image_id = ANY(CAST(:ids AS bigint[])) ORDER BY bank_id, id
 """)
@@ -126,7 +127,7 @@ async def decide(connection: AsyncConnection, image_ids: Sequence[int], *, cause
     Returns:
         The decisions that were stored, by image.
     """
-    ids = list((await connection.execute(_PROCESSED, {"ids": sorted(set(image_ids))})).scalars())
+    ids = list((await connection.execute(PROCESSED, {"ids": sorted(set(image_ids))})).scalars())
     if not ids:
         return []
     rows = (await connection.execute(_HELD, {"ids": ids})).all()

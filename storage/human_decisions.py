@@ -12,7 +12,7 @@ from configs.policies import ENGINE, Verdict
 from storage.audit import record_many
 from storage.bank_changes import hold_banks
 from storage.clusters import reach, with_states
-from storage.decisions import decide, store
+from storage.decisions import PROCESSED, decide, store
 from storage.errors import Conflict, InvalidInput
 from storage.facts import facts_of
 from storage.moderation import refuse_unprocessed, stale_lease
@@ -40,9 +40,6 @@ class Ruling:
     cause: str = "moderator"
 
 
-_IMAGES = text("""
-SELECT id FROM image WHERE id = ANY(CAST(:ids AS bigint[])) AND status = 'PROCESSED' ORDER BY id FOR NO KEY UPDATE
-""")
 _STATES = text("""
 SELECT held.image_id, held.verdict, held.severity, held.human_id, held.reviewer, held.review_token, by.actor, by.reason
 FROM moderation held JOIN decision by ON by.id = held.decision_id
@@ -134,7 +131,7 @@ async def _held(
     await refuse_unprocessed(connection, image_id)
     reached = await reach(connection, image_id) if cluster is not None else None
     wanted = list(reached.steps) if reached is not None else [image_id]
-    ids = list((await connection.execute(_IMAGES, {"ids": wanted})).scalars())
+    ids = list((await connection.execute(PROCESSED, {"ids": wanted})).scalars())
     held = {row.image_id: row for row in (await connection.execute(_STATES, {"ids": ids})).all()}
     await refuse_unprocessed(connection, image_id)
     if lease is not None:

@@ -8,7 +8,7 @@ from starlette.status import HTTP_201_CREATED
 from deployments.ingress.access import Scope
 from deployments.ingress.body import read_json
 from deployments.ingress.context import UsesEngine
-from deployments.ingress.documents import problems, shown
+from deployments.ingress.documents import problems, sent, shown
 from deployments.ingress.lookback_schemas import LookBackId, LookBackShown, NewLookBack
 from deployments.ingress.schemas import MAX_ID
 from storage import lookbacks
@@ -37,17 +37,6 @@ _LOOKBACK = {
     "verdicts_changed": 5,
     "images_per_second": 3.5,
     "failure": "a step of it failed; the log of the pipeline says how",
-}
-_SENT = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": NewLookBack.model_json_schema(),
-                "example": {"bank_id": 3, "reason": "its threshold was wrong for a week"},
-            }
-        },
-    }
 }
 
 
@@ -81,7 +70,7 @@ async def list_lookbacks(
         ),
         **problems(404),
     },
-    openapi_extra=_SENT,
+    openapi_extra=sent(NewLookBack, {"bank_id": 3, "reason": "its threshold was wrong for a week"}),
 )  # fmt: skip
 async def create_lookback(request: Request, response: Response, caller: _Admin, engine: UsesEngine) -> LookBackShown:
     """Changes of banks and policies begin theirs by themselves; this is for after a repair."""

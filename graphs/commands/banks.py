@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from configs.facts import BankKind
-from graphs.commands.console import Home, console
+from graphs.commands.console import Home, console, say
 from storage.bank_export import Form
 
 if TYPE_CHECKING:
@@ -30,10 +30,6 @@ _Score = Annotated[float | None, typer.Option(help="0 to 1; without, the thresho
 def register(app: typer.Typer) -> None:
     """Adds the group to the command line."""
     app.add_typer(group, name="banks")
-
-
-def _say(text: str) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _look_back(number: int | None) -> str:
@@ -80,7 +76,7 @@ def create(
 
     given = _given(relations=relation, pdq_distance=pdq_distance, copy_score=copy_score, semantic_score=semantic_score)
     made = asyncio.run(run(home, NewBank(name, kind.value, description, **given)))
-    _say(f"bank {made.id} is made: {made.bank.name}")
+    say(f"bank {made.id} is made: {made.bank.name}")
 
 
 @group.command()
@@ -116,7 +112,7 @@ def change(
     if link_scores:
         changes |= {"copy_score": None, "semantic_score": None}
     state, look_back = asyncio.run(run(home, bank, changes))
-    _say(f"bank {state.id} is changed{_look_back(look_back)}")
+    say(f"bank {state.id} is changed{_look_back(look_back)}")
 
 
 @group.command()
@@ -126,13 +122,13 @@ def show(bank: _Bank, home: Home = None) -> None:
 
     state = asyncio.run(look(home, bank))
     held = state.bank
-    _say(f"bank {state.id}, {held.kind}: {held.name}")
+    say(f"bank {state.id}, {held.kind}: {held.name}")
     if held.description:
-        _say(held.description)
-    _say(f"made {held.created_at:%Y-%m-%d %H:%M %Z} by {held.created_by}; in force: {_in_force(state)}")
-    _say(f"{state.images} images, {state.hashes} hashes, of which {state.quarantined} are in quarantine")
-    _say(f"counts {', '.join(held.relations)}; PDQ within {held.pdq_distance} bits")
-    _say(f"least score of copies: {_own(held.copy_score)}; of semantic matches: {_own(held.semantic_score)}")
+        say(" ".join(held.description.split()))
+    say(f"made {held.created_at:%Y-%m-%d %H:%M %Z} by {held.created_by}; in force: {_in_force(state)}")
+    say(f"{state.images} images, {state.hashes} hashes, of which {state.quarantined} are in quarantine")
+    say(f"counts {', '.join(held.relations)}; PDQ within {held.pdq_distance} bits")
+    say(f"least score of copies: {_own(held.copy_score)}; of semantic matches: {_own(held.semantic_score)}")
 
 
 def _own(score: float | None) -> str:
@@ -152,7 +148,7 @@ def remove(
         members = state.images + state.hashes
         typer.confirm(f"Remove bank {state.id}, {state.bank.name}, with {members} members?", abort=True)
     look_back = asyncio.run(run(home, state.id))
-    _say(f"bank {state.id} counts no more; look-back {look_back} takes its effects back")
+    say(f"bank {state.id} counts no more; look-back {look_back} takes its effects back")
 
 
 @group.command()
@@ -176,11 +172,11 @@ def add(
         return
     entry = HashEntry(hash_of("pdq", pdq) if pdq else None, hash_of("sha256", sha256) if sha256 else None, note or "")
     done = asyncio.run(add_hash(home, bank, entry))
-    _say("the hash was there already" if not done.added else f"the hash is added{_look_back(done.look_backs[0])}")
+    say("the hash was there already" if not done.added else f"the hash is added{_look_back(done.look_backs[0])}")
 
 
 def _told(image: int, look_back: int | None) -> None:
-    _say(
+    say(
         f"image {image} was a member already" if look_back is None else f"image {image} is added{_look_back(look_back)}"
     )
 
@@ -198,7 +194,7 @@ def forget(
     if (image is None) == (member is None):
         raise typer.BadParameter("give either --image or --member")
     look_back = asyncio.run(run(home, bank, image=image, member=member))
-    _say(f"taken out; look-back {look_back} takes its effects back")
+    say(f"taken out; look-back {look_back} takes its effects back")
 
 
 @group.command()
@@ -217,9 +213,9 @@ def members(
         hashes = [f"{name} {value.hex()}" for name, value in (("pdq", one.pdq), ("sha256", one.sha256)) if value]
         what = f"image {one.image_id}" if one.image_id is not None else ", ".join(hashes)
         why = f"  in quarantine: {one.quarantine_reason}" if one.quarantined_at else ""
-        _say(f"{one.id}  {what}  {' '.join(one.note.split())}{why}".rstrip())
+        say(f"{one.id}  {what}  {' '.join(one.note.split())}{why}".rstrip())
     if len(found) == limit:
-        _say(f"more with --after {found[-1].id}")
+        say(f"more with --after {found[-1].id}")
 
 
 @group.command("import")
@@ -245,15 +241,15 @@ def take_in(
             done = asyncio.run(run(home, bank, found, source=said, keep_good=keep_good, progress=progress))
     except BadList as error:
         for one in error.members["errors"]:
-            _say(f"{one['field']}: {one['message']}")
+            say(f"{one['field']}: {one['message']}")
         raise
     for bad in done.errors:
-        _say(f"line {bad.line}: {bad.message}")
+        say(f"line {bad.line}: {bad.message}")
     if done.refused > SHOWN:
-        _say(f"and {done.refused - SHOWN} more")
-    _say(f"{done.added} added, {done.already_there} there already, {done.refused} refused, {done.withdrawn} withdrawn")
+        say(f"and {done.refused - SHOWN} more")
+    say(f"{done.added} added, {done.already_there} there already, {done.refused} refused, {done.withdrawn} withdrawn")
     if done.look_backs:
-        _say(f"look-backs {done.look_backs[0]} to {done.look_backs[-1]} look at past images")
+        say(f"look-backs {done.look_backs[0]} to {done.look_backs[-1]} look at past images")
 
 
 @group.command("export")
@@ -287,7 +283,7 @@ def release(bank: _Bank, member: int, home: Home = None) -> None:
     """Lets a member that is in quarantine count again."""
     from graphs.banks import release as run
 
-    _say(f"member {member} counts again{_look_back(asyncio.run(run(home, bank, member)))}")
+    say(f"member {member} counts again{_look_back(asyncio.run(run(home, bank, member)))}")
 
 
 @group.command()
@@ -309,9 +305,9 @@ def calibrate(
             home, bank, model_name, precision=precision, pictures=pictures, queries=queries, seed=seed,
             keep=not dry_run, progress=line.update,
         )  # fmt: skip
-    _say(
+    say(
         f"copies from {found.copy_score:.4f}: precision {found.precision:.4f}, recall {found.recall:.3f};"
         f" PDQ within {found.pdq_distance} bits: precision {found.pdq_precision:.4f}, recall {found.pdq_recall:.3f}"
     )
-    _say(f"{found.members} pictures of the bank, {found.strangers} others, {found.queries} queries")
-    _say("nothing was set" if dry_run else f"set{_look_back(look_back)}")
+    say(f"{found.members} pictures of the bank, {found.strangers} others, {found.queries} queries")
+    say("nothing was set" if dry_run else f"set{_look_back(look_back)}")

@@ -16,3 +16,8 @@ Home = Annotated[
 def printable(words: str) -> str:
     """A text of somebody else's without what could steer a terminal."""
     return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in words)
+
+
+def say(line: str) -> None:
+    """Prints a line as it is, without what could steer a terminal: parts of it may be somebody else's."""
+    console.print(printable(line), highlight=False, markup=False, soft_wrap=True)

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from graphs.commands.console import Home, console
+from graphs.commands.console import Home, console, say
 from storage.lookback_progress import per_second, share_done
 from storage.lookback_tables import LookBack, LookBackState
 
@@ -18,10 +18,6 @@ group = typer.Typer(no_args_is_help=True, help="Look-backs over past images: lis
 def register(app: typer.Typer) -> None:
     """Adds the group to the command line."""
     app.add_typer(group, name="lookbacks")
-
-
-def _say(line: str) -> None:
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _moment(moment: datetime | None) -> str:
@@ -55,7 +51,7 @@ def show(lookback_id: int, home: Home = None) -> None:
     from graphs import lookbacks
 
     one = asyncio.run(lookbacks.show(home, lookback_id))
-    _say(f"{one.kind}: {one.cause}, by {one.created_by}, {_moment(one.created_at)}")
+    say(f"{one.kind}: {one.cause}, by {one.created_by}, {_moment(one.created_at)}")
     _end(one)
 
 
@@ -70,12 +66,12 @@ def follow(lookback_id: int, home: Home = None) -> None:
         if not said or said[-1] != _line(one):
             said.append(_line(one))
             if one.state == LookBackState.WAITING:
-                _say(said[-1])
+                say(said[-1])
 
     try:
         one = asyncio.run(lookbacks.follow(home, lookback_id, seen))
     except KeyboardInterrupt:
-        _say(f"look-back {lookback_id} goes on; `safeguard lookbacks cancel {lookback_id}` stops it")
+        say(f"look-back {lookback_id} goes on; `safeguard lookbacks cancel {lookback_id}` stops it")
         return
     _end(one)
     if one.state != LookBackState.DONE:
@@ -83,15 +79,15 @@ def follow(lookback_id: int, home: Home = None) -> None:
 
 
 def _end(one: LookBack) -> None:
-    _say(_line(one))
+    say(_line(one))
     for reason in one.skips:
-        _say(f"skipped {reason}")
+        say(f"skipped {reason}")
     if one.skipped > len(one.skips):
-        _say(f"… and {one.skipped - len(one.skips)} more")
+        say(f"… and {one.skipped - len(one.skips)} more")
     if one.failure:
-        _say(one.failure)
+        say(one.failure)
     if one.state in (LookBackState.DEAD, LookBackState.CANCELLED):
-        _say(f"`safeguard lookbacks retry {one.id}` lets it go on where it stands")
+        say(f"`safeguard lookbacks retry {one.id}` lets it go on where it stands")
 
 
 @group.command()
@@ -106,7 +102,7 @@ def start(
     from graphs import lookbacks
 
     made = asyncio.run(lookbacks.start(home, bank, reason))
-    _say(f"look-back {made}; see it with `safeguard lookbacks follow {made}`")
+    say(f"look-back {made}; see it with `safeguard lookbacks follow {made}`")
 
 
 @group.command()
@@ -114,7 +110,7 @@ def cancel(lookback_id: int, home: Home = None) -> None:
     """Ends one where it stands; what it has decided stays."""
     from graphs import lookbacks
 
-    _say(f"look-back {lookback_id} is {asyncio.run(lookbacks.cancel(home, lookback_id)).state}")
+    say(f"look-back {lookback_id} is {asyncio.run(lookbacks.cancel(home, lookback_id)).state}")
 
 
 @group.command()
@@ -122,4 +118,4 @@ def retry(lookback_id: int, home: Home = None) -> None:
     """Lets one that was given up or cancelled go on from where it stands."""
     from graphs import lookbacks
 
-    _say(f"look-back {lookback_id} is {asyncio.run(lookbacks.retry(home, lookback_id)).state}")
+    say(f"look-back {lookback_id} is {asyncio.run(lookbacks.retry(home, lookback_id)).state}")

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from graphs.commands.console import Home, console, printable
+from graphs.commands.console import Home, console, printable, say
 
 if TYPE_CHECKING:
     from storage.moderation import Standing
@@ -38,8 +38,8 @@ def take(who: As = None, home: Home = None) -> None:
         console.print("no image waits for a review")
         raise typer.Exit(3)
     _show(held)
-    _say(f"preview: /api/v1/image/{held.image_id}/file?preview=blurred")
-    _say(f"safeguard review decide {held.image_id} allow --reason …   or block; release gives it back")
+    say(f"preview: /api/v1/image/{held.image_id}/file?preview=blurred")
+    say(f"safeguard review decide {held.image_id} allow --reason …   or block; release gives it back")
 
 
 @group.command("list")
@@ -138,7 +138,7 @@ def _digest(home: Path | None, image_id: int, wanted: bool, yes: bool) -> str | 
     verdicts = Counter(one.verdict or "undecided" for one in found.images)
     counts = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())
     more = "; there are more, which stay as they are" if found.cut else ""
-    _say(f"{counts}{more}")
+    say(f"{counts}{more}")
     if not yes:
         typer.confirm(f"decide on these {len(found.images)} images?", abort=True)
     return found.digest
@@ -153,12 +153,8 @@ def _report(held: "Standing", count: int) -> None:
 def _show(held: "Standing") -> None:
     decision = held.decision
     by = f"rule {decision.rule}" if decision.rule else decision.actor
-    _say(f"image {held.image_id}: {decision.verdict} (severity {decision.severity}, {by}): {decision.reason}")
+    say(f"image {held.image_id}: {decision.verdict} (severity {decision.severity}, {by}): {decision.reason}")
 
 
 def _cell(words: str) -> Text:
     return Text(printable(words))
-
-
-def _say(words: str) -> None:
-    console.print(printable(words), highlight=False, markup=False, soft_wrap=True)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from graphs.commands.console import Home, console
+from graphs.commands.console import Home, console, say
 from storage.event_tables import DeliveryState
 
 group = typer.Typer(
@@ -26,10 +26,6 @@ def _moment(moment: datetime | None) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S") if moment else ""
 
 
-def _say(line: str) -> None:
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
 @group.command()
 def add(
     url: Annotated[str, typer.Argument(help="https://…; leads nowhere private unless the settings allow it")],
@@ -43,8 +39,8 @@ def add(
     from graphs import webhooks
 
     made = asyncio.run(webhooks.add(home, url, type or [], description))
-    _say(f"webhook {made.id}; try it with `safeguard webhooks test {made.id}`")
-    _say(_SECRET)
+    say(f"webhook {made.id}; try it with `safeguard webhooks test {made.id}`")
+    say(_SECRET)
     print(made.secret)
 
 
@@ -70,11 +66,11 @@ def show(webhook_id: int, home: Home = None) -> None:
 
     one, backlog = asyncio.run(webhooks.show(home, webhook_id))
     state = "enabled" if one.enabled else f"disabled: {one.disabled_reason}"
-    _say(f"{one.url}  {state}")
-    _say(f"events: {' '.join(one.types) or 'all'}" + (f"; {one.description}" if one.description else ""))
-    _say(f"{backlog.waiting} waiting, {backlog.dead} dead; last success {_moment(one.last_success_at) or 'never'}")
+    say(f"{one.url}  {state}")
+    say(f"events: {' '.join(one.types) or 'all'}" + (f"; {one.description}" if one.description else ""))
+    say(f"{backlog.waiting} waiting, {backlog.dead} dead; last success {_moment(one.last_success_at) or 'never'}")
     if one.failing_since:
-        _say(f"failing since {_moment(one.failing_since)}, {one.failures} times in a row: {one.last_error}")
+        say(f"failing since {_moment(one.failing_since)}, {one.failures} times in a row: {one.last_error}")
 
 
 @group.command()
@@ -83,7 +79,7 @@ def remove(webhook_id: int, home: Home = None) -> None:
     from graphs import webhooks
 
     asyncio.run(webhooks.remove(home, webhook_id))
-    _say(f"webhook {webhook_id} is deleted")
+    say(f"webhook {webhook_id} is deleted")
 
 
 @group.command()
@@ -92,7 +88,7 @@ def enable(webhook_id: int, home: Home = None) -> None:
     from graphs import webhooks
 
     asyncio.run(webhooks.switch(home, webhook_id, enabled=True))
-    _say(f"webhook {webhook_id} is enabled")
+    say(f"webhook {webhook_id} is enabled")
 
 
 @group.command()
@@ -101,7 +97,7 @@ def disable(webhook_id: int, home: Home = None) -> None:
     from graphs import webhooks
 
     asyncio.run(webhooks.switch(home, webhook_id, enabled=False))
-    _say(f"webhook {webhook_id} is disabled")
+    say(f"webhook {webhook_id} is disabled")
 
 
 @group.command()
@@ -111,8 +107,8 @@ def rotate(webhook_id: int, home: Home = None) -> None:
 
     rotated = asyncio.run(webhooks.rotate(home, webhook_id))
     if rotated.old_secret_until:
-        _say(f"the old secret signs too until {_moment(rotated.old_secret_until)} UTC")
-    _say(_SECRET)
+        say(f"the old secret signs too until {_moment(rotated.old_secret_until)} UTC")
+    say(_SECRET)
     print(rotated.secret)
 
 
@@ -123,9 +119,9 @@ def test(webhook_id: int, home: Home = None) -> None:
 
     record = asyncio.run(webhooks.test(home, webhook_id))
     if record.state == DeliveryState.DELIVERED:
-        _say(f"event {record.event_id} was taken: {record.last_status}")
+        say(f"event {record.event_id} was taken: {record.last_status}")
         return
-    _say(f"event {record.event_id} was not taken: {record.last_error or 'not sent yet; does the service run?'}")
+    say(f"event {record.event_id} was not taken: {record.last_error or 'not sent yet; does the service run?'}")
     raise typer.Exit(1)
 
 
@@ -167,4 +163,4 @@ def replay(
         except ValueError as error:
             raise typer.BadParameter(f"--since: {since!r} is no time such as 2024-11-01T10:00:00+00:00") from error
     count = asyncio.run(webhooks.replay(home, webhook_id, dead=dead, since=moment, event_id=event))
-    _say(f"{count} events are sent again")
+    say(f"{count} events are sent again")
