@@ -30,9 +30,9 @@ from storage.keys import Principal
 router = APIRouter(tags=["banks"])
 _Moderator = Annotated[Principal, Scope("moderate")]
 _PDQ = "f8f8f0cee0f4a84f06370a22038f63f0b36e2ed596621e1d33e6b39c4e9c9b22"
-_MEMBER = {
+_HASH = {
     "id": 17,
-    "image_id": 7,
+    "image_id": None,
     "pdq": _PDQ,
     "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     "note": "reported on the 1st of November",
@@ -43,7 +43,9 @@ _MEMBER = {
     "quarantine_reason": "it matched 412 of 2000 images that were processed within 3600 seconds, and 3 before that",
     "released_at": "2024-11-01T12:00:00+00:00",
 }
-_CHANGED = {"member": _MEMBER, "look_back": 7}
+_COUNTS = {"quarantined_at": None, "quarantine_reason": None}
+_IMAGE = {**_HASH, **_COUNTS, "id": 18, "image_id": 7, "pdq": None, "sha256": None, "source": "", "released_at": None}
+_RELEASED = {**_HASH, **_COUNTS, "released_at": "2024-11-02T12:00:00+00:00"}
 _NOTE = sent(NoteSent, {"note": "reported on the 1st of November"})["requestBody"] | {"required": False}
 
 
@@ -51,7 +53,7 @@ _NOTE = sent(NoteSent, {"note": "reported on the 1st of November"})["requestBody
     "/banks/{bank_id}/members",
     summary="Members of a bank",
     response_model=list[MemberShown],
-    responses={200: shown([_MEMBER], "By id"), **problems(404)},
+    responses={200: shown([_IMAGE, _HASH], "By id"), **problems(404)},
 )
 async def list_members(
     bank_id: BankId,
@@ -70,7 +72,7 @@ async def list_members(
     "/banks/{bank_id}/images/{image_id}",
     summary="Add an image to a bank",
     response_model=ChangedMember,
-    responses={200: shown(_CHANGED, "The member"), **problems(404, 409)},
+    responses={200: shown({"member": _IMAGE, "look_back": 7}, "The member"), **problems(404, 409)},
     openapi_extra={"requestBody": _NOTE},
 )
 async def add_image(
@@ -127,7 +129,7 @@ async def add_hashes(request: Request, bank_id: BankId, caller: _Moderator, engi
     "/banks/{bank_id}/members/{member_id}",
     summary="Change the note of a member",
     response_model=MemberShown,
-    responses={200: shown(_MEMBER, "The member"), **problems(404)},
+    responses={200: shown(_HASH, "The member"), **problems(404)},
     openapi_extra=sent(MemberChange, {"note": "reported on the 1st of November"}),
 )
 async def change_member(
@@ -154,7 +156,7 @@ async def remove_member(bank_id: BankId, member_id: MemberId, caller: _Moderator
     "/banks/{bank_id}/members/{member_id}/release",
     summary="Release a member from quarantine",
     response_model=ChangedMember,
-    responses={200: shown(_CHANGED, "It counts again"), **problems(404, 409)},
+    responses={200: shown({"member": _RELEASED, "look_back": 7}, "It counts again"), **problems(404, 409)},
 )
 async def release_member(bank_id: BankId, member_id: MemberId, caller: _Moderator, engine: UsesEngine) -> ChangedMember:
     """What it has matched so far is no reason for quarantine any more; what it matches from now on is."""

@@ -18,12 +18,12 @@ from storage.keys import Principal
 router = APIRouter(tags=["banks"])
 _Moderator = Annotated[Principal, Scope("moderate")]
 _Admin = Annotated[Principal, Scope("admin")]
-BANK = {
+_BANK = {
     "id": 1,
     "name": "Запрещённое",
     "kind": "unacceptable",
     "description": "what must not be spread",
-    "enabled": True,
+    "enabled": False,
     "disabled_until": "2024-12-01T10:00:00+00:00",
     "relations": ["exact", "copy"],
     "pdq_distance": 31,
@@ -35,13 +35,17 @@ BANK = {
     "hashes": 5000,
     "quarantined": 1,
 }
+_MADE = {
+    **_BANK, "enabled": True, "disabled_until": None, "copy_score": None, "semantic_score": None, "images": 0,
+    "hashes": 0, "quarantined": 0,
+}  # fmt: skip
 
 
 @router.get(
     "/banks",
     summary="Banks",
     response_model=list[BankShown],
-    responses={200: shown([BANK], "By id"), **problems()},
+    responses={200: shown([_BANK], "By id"), **problems()},
 )
 async def list_banks(
     _: _Moderator,
@@ -60,7 +64,7 @@ async def list_banks(
     response_model=BankShown,
     responses={
         201: shown(
-            BANK, "The bank, empty and in force",
+            _MADE, "The bank, empty and in force",
             headers={"Location": {"schema": {"type": "string"}, "description": "address of the bank"}},
         ),
         **problems(409),
@@ -79,7 +83,7 @@ async def create_bank(request: Request, response: Response, caller: _Admin, engi
     "/banks/{bank_id}",
     summary="One bank",
     response_model=BankShown,
-    responses={200: shown(BANK, "The bank and how many members it has"), **problems(404)},
+    responses={200: shown(_BANK, "The bank and how many members it has"), **problems(404)},
 )
 async def get_bank(bank_id: BankId, _: _Moderator, engine: UsesEngine) -> BankShown:
     """What is being removed is not counted any more."""
@@ -90,7 +94,10 @@ async def get_bank(bank_id: BankId, _: _Moderator, engine: UsesEngine) -> BankSh
     "/banks/{bank_id}",
     summary="Change a bank",
     response_model=ChangedBank,
-    responses={200: shown({"bank": BANK, "look_back": 7}, "The bank as it is now"), **problems(404, 409)},
+    responses={
+        200: shown({"bank": {**_BANK, "pdq_distance": 20}, "look_back": 7}, "The bank as it is now"),
+        **problems(404, 409),
+    },
     openapi_extra=sent(BankChange, {"pdq_distance": 20}),
 )
 async def change_bank(request: Request, bank_id: BankId, caller: _Admin, engine: UsesEngine) -> ChangedBank:

@@ -28,6 +28,8 @@ _HEADERS: dict[int, dict[str, Any]] = {
     429: {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds", "example": 17}},
     503: {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds", "example": RETRY_AFTER_S}},
 }
+_NULL = "\0null"
+"""In place of each null of an example until the document is made: FastAPI leaves nulls out."""
 ALWAYS = (401, 403, 413, 422, 429, 500, 503)
 """What any address that needs a key can answer."""
 
@@ -55,9 +57,18 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return responses
 
 
+def _swapped(value: Any, old: str | None, new: str | None) -> Any:
+    if isinstance(value, dict):
+        return {name: _swapped(one, old, new) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_swapped(one, old, new) for one in value]
+    return new if value == old else value
+
+
 def shown(example: Any, description: str, **more: Any) -> dict[str, Any]:
     """One good answer with its example."""
-    return {"description": description, "content": {"application/json": {"example": example}}, **more}
+    content = {"application/json": {"example": _swapped(example, None, _NULL)}}
+    return {"description": description, "content": content, **more}
 
 
 def _whole(schema: Any, parts: dict[str, Any]) -> Any:
@@ -94,5 +105,6 @@ def describe(app: FastAPI) -> dict[str, Any]:
         problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas.update(problem.pop("$defs"))
         schemas["Problem"] = problem
+        document["paths"] = _swapped(document["paths"], _NULL, None)
         app.openapi_schema = document
     return app.openapi_schema

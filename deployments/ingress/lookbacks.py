@@ -21,13 +21,13 @@ _Admin = Annotated[Principal, Scope("admin")]
 _LOOKBACK = {
     "id": 1,
     "kind": "members",
-    "state": "dead",
+    "state": "waiting",
     "bank_id": 3,
     "cause": "image 7 was added to bank Forbidden",
     "created_by": "first-key",
     "created_at": "2024-11-01T10:00:00+00:00",
     "worked_at": "2024-11-01T10:00:01+00:00",
-    "finished_at": "2024-11-01T10:00:31+00:00",
+    "finished_at": None,
     "progress": 0.45,
     "members": 2,
     "members_done": 1,
@@ -36,15 +36,25 @@ _LOOKBACK = {
     "images_done": 12,
     "verdicts_changed": 5,
     "images_per_second": 3.5,
-    "failure": "a step of it failed; the log of the pipeline says how",
+    "failure": None,
 }
+_BEGUN = {
+    **_LOOKBACK, "id": 2, "kind": "bank", "cause": "its threshold was wrong for a week", "worked_at": None,
+    "progress": 0.0, "members": None, "members_done": 0, "skipped": 0, "skips": [], "images_done": 0,
+    "verdicts_changed": 0, "images_per_second": 0.0,
+}  # fmt: skip
+_DEAD = {
+    **_LOOKBACK, "state": "dead", "finished_at": "2024-11-01T10:00:31+00:00",
+    "failure": "a step of it failed; the log of the pipeline says how",
+}  # fmt: skip
+_CANCELLED = {**_LOOKBACK, "state": "cancelled", "finished_at": "2024-11-01T10:00:31+00:00"}
 
 
 @router.get(
     "/lookbacks",
     summary="Look-backs",
     response_model=list[LookBackShown],
-    responses={200: shown([_LOOKBACK], "Newest first"), **problems()},
+    responses={200: shown([_BEGUN, _DEAD], "Newest first"), **problems()},
 )
 async def list_lookbacks(
     _: _Moderator,
@@ -65,7 +75,7 @@ async def list_lookbacks(
     response_model=LookBackShown,
     responses={
         201: shown(
-            _LOOKBACK, "It waits for a pipeline; one like it that has not been begun is taken instead of a second",
+            _BEGUN, "It waits for a pipeline; one like it that has not been begun is taken instead of a second",
             headers={"Location": {"schema": {"type": "string"}, "description": "address of the look-back"}},
         ),
         **problems(404),
@@ -95,7 +105,7 @@ async def get_lookback(lookback_id: LookBackId, _: _Moderator, engine: UsesEngin
     "/lookbacks/{lookback_id}/{action}",
     summary="Cancel a look-back, or try one again",
     response_model=LookBackShown,
-    responses={200: shown(_LOOKBACK, "The look-back as it is now"), **problems(404, 409)},
+    responses={200: shown(_CANCELLED, "The look-back as it is now"), **problems(404, 409)},
 )
 async def control_lookback(
     lookback_id: LookBackId, action: Literal["cancel", "retry"], caller: _Admin, engine: UsesEngine

@@ -27,13 +27,14 @@ from storage.keys import Principal
 
 router = APIRouter(tags=["webhooks"])
 _Admin = Annotated[Principal, Scope("admin")]
+_URL = "https://example.com/safeguard"
 _WEBHOOK = {
     "id": 1,
-    "url": "https://receiver.example/safeguard",
+    "url": _URL,
     "types": ["image.decided", "image.failed"],
     "description": "the forum",
     "enabled": True,
-    "disabled_reason": "disabled by first-key",
+    "disabled_reason": None,
     "created_by": "first-key",
     "created_at": "2024-11-01T10:00:00+00:00",
     "last_success_at": "2024-11-01T10:05:00+00:00",
@@ -45,7 +46,11 @@ _WEBHOOK = {
     "oldest_waiting": "2024-11-01T10:05:58+00:00",
     "dead": 0,
 }
-_SECRET = {**_WEBHOOK, "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}
+_SECRET = {"secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}
+_MADE = {
+    **_WEBHOOK, **_SECRET, "last_success_at": None, "failing_since": None, "failures": 0, "last_error": None,
+    "paused_until": None, "waiting": 0, "oldest_waiting": None,
+}  # fmt: skip
 _DELIVERY = {
     "event_id": 17,
     "message_id": "evt_17_625d8a4f3c000",
@@ -54,10 +59,10 @@ _DELIVERY = {
     "created_at": "2024-11-01T10:05:58+00:00",
     "state": "delivered",
     "attempt": 4,
-    "next_try_at": "2024-11-01T10:06:58+00:00",
+    "next_try_at": None,
     "delivered_at": "2024-11-01T10:06:30+00:00",
     "last_status": 204,
-    "last_error": "answered 500",
+    "last_error": None,
 }
 
 
@@ -86,12 +91,12 @@ async def list_webhooks(_: _Admin, engine: UsesEngine) -> list[WebhookShown]:
     response_model=WebhookWithSecret,
     responses={
         201: shown(
-            _SECRET, "The webhook with its secret, which is never shown again",
+            _MADE, "The webhook with its secret, which is never shown again",
             headers={"Location": {"schema": {"type": "string"}, "description": "address of the webhook"}},
         ),
         **problems(409),
     },
-    openapi_extra=sent(NewWebhook, {"url": "https://receiver.example/safeguard", "types": ["image.decided"]}),
+    openapi_extra=sent(NewWebhook, {"url": _URL, "types": ["image.decided"]}),
 )  # fmt: skip
 async def create_webhook(
     request: Request, response: Response, caller: _Admin, engine: UsesEngine, guard: UsesGuard
@@ -153,7 +158,10 @@ async def delete_webhook(webhook_id: WebhookId, caller: _Admin, engine: UsesEngi
     "/webhooks/{webhook_id}/rotate",
     summary="Give a webhook another secret",
     response_model=WebhookWithSecret,
-    responses={200: shown(_SECRET, "The webhook with its new secret, which is never shown again"), **problems(404)},
+    responses={
+        200: shown({**_WEBHOOK, **_SECRET}, "The webhook with its new secret, which is never shown again"),
+        **problems(404),
+    },
 )
 async def rotate_webhook(
     webhook_id: WebhookId, caller: _Admin, engine: UsesEngine, settings: UsesSettings

@@ -75,6 +75,24 @@ def test_every_answer_has_an_example_that_fits(document: dict[str, Any]) -> None
     assert checked > 100
 
 
+def test_examples_are_possible(document: dict[str, Any]) -> None:
+    def example(path: str, method: str, status: int) -> Any:
+        answers = document["paths"][f"/api/v1{path}"][method]["responses"]
+        return answers[str(status)]["content"]["application/json"]["example"]
+
+    assert not any(one["enabled"] and one["disabled_until"] for one in example("/banks", "get", 200))
+    made = example("/banks", "post", 201)
+    assert made["enabled"] and made["disabled_until"] is None and made["images"] == made["hashes"] == 0
+    for one in example("/banks/{bank_id}/members", "get", 200):
+        assert (one["image_id"] is None) != (one["pdq"] is None)
+    assert example("/banks/{bank_id}/members/{member_id}/release", "post", 200)["member"]["quarantined_at"] is None
+    begun = example("/lookbacks", "post", 201)
+    assert begun["state"] == "waiting" and begun["worked_at"] is None and begun["failure"] is None
+    webhook = example("/webhooks", "post", 201)
+    assert webhook["failures"] == 0 and webhook["disabled_reason"] is None and ".example" not in webhook["url"]
+    assert all(one["next_try_at"] is None for one in example("/webhooks/{webhook_id}/deliveries", "get", 200))
+
+
 async def test_answers_fit_their_schemas(app: FastAPI, client: httpx.AsyncClient, queue: str) -> None:
     schema = schemathesis.openapi.from_dict(describe(app))
     form = {"name": "n", "model_name": queue}
