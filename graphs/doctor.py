@@ -146,6 +146,12 @@ def of_settings(settings: Settings) -> Iterator[Finding]:
             Level.NOTE, "settings", f"webhooks may lead into {networks}",
             "allow single receivers only: whoever has an admin key can make this service call them",
         )  # fmt: skip
+    if settings.fetch_allow_private:
+        networks = ", ".join(str(one) for one in settings.fetch_allow_private)
+        yield Finding(
+            Level.NOTE, "settings", f"pictures may be read at addresses in {networks}",
+            "allow single servers only: whoever has a key to look up can find out what answers there",
+        )  # fmt: skip
     if settings.webhook_allow_http:
         yield Finding(Level.BAD, "settings", "webhooks may use http://", "unset SAFEGUARD_WEBHOOK_ALLOW_HTTP")
     if any(one.prefixlen == 0 for one in settings.trusted_proxies):

@@ -110,7 +110,8 @@ def test_loopback(address: str, local: bool) -> None:
     [
         ({}, None, None),
         ({"webhook_allow_http": True}, "http://", Level.BAD),
-        ({"webhook_allow_private": [ip_network("10.0.0.0/8")]}, "10.0.0.0/8", Level.NOTE),
+        ({"webhook_allow_private": [ip_network("10.0.0.0/8")]}, "webhooks may lead into 10.0.0.0/8", Level.NOTE),
+        ({"fetch_allow_private": [ip_network("10.0.0.0/8")]}, "read at addresses in 10.0.0.0/8", Level.NOTE),
         ({"trusted_proxies": [ip_network("0.0.0.0/0")]}, "whoever sends it", Level.BAD),
         ({"wrong_keys_per_minute": 0}, "guessed", Level.BAD),
         ({"s3_endpoint": "http://s3.example"}, "s3.example", Level.BAD),
