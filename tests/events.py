@@ -18,6 +18,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from configs.settings import Settings
+from storage import delivery_log
+from storage.delivery_log import DeliveryRecord
+from storage.event_tables import DeliveryState, Webhook
+from storage.outbox import EventType, emit_many
 
 LOOPBACK = [ip_network("127.0.0.0/8")]
 
@@ -149,4 +153,27 @@ async def until(done: Callable[[], Awaitable[Any]], timeout_s: float = 10.0) -> 
     async with asyncio.timeout(timeout_s):
         while not (found := await done()):  # noqa: ASYNC110 (what is waited for is in PostgreSQL)
             await asyncio.sleep(0.02)
+    return found
+
+
+async def happen(engine: AsyncEngine, *images: int | None, type: EventType = EventType.IMAGE_DECIDED) -> None:
+    """An event for each number, in one transaction."""
+    async with engine.begin() as connection:
+        await emit_many(connection, [(type, image, {"place": n}) for n, image in enumerate(images)])
+
+
+async def records(engine: AsyncEngine, webhook: Webhook, *states: DeliveryState) -> list[DeliveryRecord]:
+    assert webhook.id is not None
+    return await delivery_log.listing(engine, webhook.id, states=states or tuple(DeliveryState))
+
+
+async def settled(engine: AsyncEngine, webhook: Webhook, count: int) -> list[DeliveryRecord]:
+    """All deliveries, by event, once so many are through or dead and none waits."""
+
+    async def done() -> list[DeliveryRecord]:
+        found = await records(engine, webhook)
+        waiting = [one for one in found if one.state == DeliveryState.WAITING]
+        return sorted(found, key=lambda one: one.event_id) if len(found) == count and not waiting else []
+
+    found: list[DeliveryRecord] = await until(done)
     return found

@@ -4,23 +4,15 @@ import asyncio
 import json
 import os
 import stat
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
-from typing import Any
 
 import pytest
-import pytest_asyncio
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from configs.settings import Settings
-from deployments.pipeline.processor import Processor
-from graphs.backup import MANIFEST, PROGRESS, Manifest, backup, check_files
-from graphs.check import Check
-from graphs.check_report import Kind, Report
-from graphs.restore import Restored, restore
+from graphs.backup import MANIFEST, PROGRESS, check_files
+from graphs.check_report import Kind
+from graphs.restore import restore
 from storage import webhooks
 from storage.audit_check import verify
 from storage.audit_log import Head, head
@@ -31,118 +23,11 @@ from storage.errors import ConfigurationError, Conflict
 from storage.keys import authenticate, create_key
 from storage.migrate import downgrade
 from storage.objects import ObjectStore
-from storage.tables import Image
 from storage.uploads import NewImage, remove, upload
 from storage.vectors import connect, table_names
-from tests.deployments.pipeline.conftest import Upload, run_queue
-from tests.installation import apart, clear
-from tests.service.pictures import edited, jpeg, photo
+from tests.graphs.backed_up import KEPT, World, engine, objects, rows, servers, target, third, world
 
-
-@pytest.fixture(scope="module")
-def servers(servers: Settings) -> Iterator[Settings]:
-    """An installation that no other test writes to."""
-    with apart(servers) as made:
-        yield made
-
-
-@pytest_asyncio.fixture
-async def engine(servers: Settings) -> AsyncIterator[AsyncEngine]:
-    made = create_engine(servers)
-    yield made
-    await made.dispose()
-
-
-@pytest_asyncio.fixture
-async def objects(servers: Settings, engine: AsyncEngine) -> AsyncIterator[ObjectStore]:
-    store = ObjectStore(servers)
-    await clear(servers, engine, store)
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def target(servers: Settings) -> Iterator[Settings]:
-    """Another installation, as `up` leaves it."""
-    with apart(servers) as made:
-        yield made
-
-
-@pytest.fixture
-def third(servers: Settings) -> Iterator[Settings]:
-    """One more."""
-    with apart(servers) as made:
-        yield made
-
-
-@contextmanager
-def led_to(settings: Settings, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[Path]:
-    """A home whose environment leads to servers outside of it."""
-    assert settings.database_url and settings.s3_access_key and settings.s3_secret_key and settings.s3_endpoint
-    folder.mkdir(exist_ok=True)
-    values = {
-        "DATABASE_URL": settings.database_url.get_secret_value(), "S3_ENDPOINT": settings.s3_endpoint,
-        "S3_ACCESS_KEY": settings.s3_access_key.get_secret_value(),
-        "S3_SECRET_KEY": settings.s3_secret_key.get_secret_value(), "S3_BUCKET": settings.s3_bucket,
-        "S3_VECTORS_BUCKET": settings.s3_vectors_bucket,
-    }  # fmt: skip
-    with monkeypatch.context() as patch:
-        for name, value in values.items():
-            patch.setenv(f"SAFEGUARD_{name}", value)
-        yield folder
-
-
-class World:
-    """Processed pictures of one installation, and what backs it up."""
-
-    def __init__(self, processor: Processor, settings: Settings, patch: pytest.MonkeyPatch, folder: Path) -> None:
-        self.processor, self.settings, self._patch, self._folder = processor, settings, patch, folder
-        self.pictures: list[Image] = []
-
-    async def backup(self, folder: Path, **more: Any) -> Manifest:
-        with led_to(self.settings, self._patch, self._folder / "source") as home:
-            return await backup(home, folder, **{"with_pictures": True, "with_vectors": True} | more)
-
-    async def restore(self, target: Settings, folder: Path, *, force: bool = False) -> Restored:
-        with led_to(target, self._patch, self._folder / "target") as home:
-            return await asyncio.to_thread(restore, home, folder, force=force)
-
-    async def check(self, settings: Settings, *, repair: bool = False) -> Report:
-        made, store = create_engine(settings), ObjectStore(settings)
-        try:
-            return await Check(made, store, settings, self.processor.registry, repair=repair, grace_s=0.0).run()
-        finally:
-            store.close()
-            await made.dispose()
-
-
-@pytest_asyncio.fixture
-async def world(
-    servers: Settings, home: Path, processor: Processor, put: Upload, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[World]:
-    made = World(processor, servers, monkeypatch, home)
-    files = [jpeg(photo(name)) for name in ("astronaut.png", "coffee.png")]
-    made.pictures = [await put(data) for data in [*files, edited("astronaut.png", "mirror")]]
-    await run_queue(processor)
-    yield made
-
-
-async def rows(settings: Settings, statement: str) -> list[tuple[Any, ...]]:
-    made = create_engine(settings, pool_size=1)
-    async with made.connect() as connection:
-        found = [tuple(row) for row in await connection.execute(text(statement))]
-    await made.dispose()
-    return found
-
-
-KEPT = (
-    "SELECT id, name, status, sha256, s3_path, processed_at FROM image ORDER BY id",
-    "SELECT image_a, image_b, relation, score, evidence::text FROM image_match ORDER BY 1, 2",
-    "SELECT image_id, verdict, decision_id, changed_at FROM moderation ORDER BY 1",
-    "SELECT sequence, hash FROM audit WHERE action <> 'backup.create' AND action <> 'backup.restore' ORDER BY 1",
-    "SELECT name, hash FROM api_key ORDER BY 1",
-    "SELECT url, secret FROM webhook ORDER BY 1",
-)
+__all__ = ["engine", "objects", "servers", "target", "third", "world"]
 
 
 async def test_what_is_restored_is_what_was_there(world: World, target: Settings, tmp_path: Path) -> None:

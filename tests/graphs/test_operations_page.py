@@ -14,7 +14,7 @@ from configs.settings import Settings
 from storage.database import create_engine
 from storage.objects import ObjectStore
 from storage.uploads import NewImage, upload
-from tests.graphs.test_backup import led_to, rows
+from tests.graphs.backed_up import led_to, rows
 from tests.installation import apart
 
 ROOT = Path(__file__).parents[2]

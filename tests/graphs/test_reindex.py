@@ -19,7 +19,7 @@ from storage.errors import Conflict, Unavailable
 from storage.generations import begin, ensure_live
 from storage.job_tables import JobStatus
 from storage.objects import ObjectStore
-from tests.graphs.test_check import secret
+from tests.graphs.checked import secret
 from tests.installation import apart, clear
 from tests.storage.test_generations import finished, held, link_counts
 

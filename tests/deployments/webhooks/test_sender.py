@@ -18,34 +18,10 @@ from configs.settings import Settings
 from deployments.webhooks.client import WebhookClient
 from deployments.webhooks.sender import Sender, pause_s
 from storage import delivery_log, webhooks
-from storage.delivery_log import DeliveryRecord
-from storage.event_tables import DeliveryState, Webhook
-from storage.outbox import EventType, emit, emit_many
+from storage.event_tables import Webhook
+from storage.outbox import EventType, emit
 from tests.deployments.webhooks.conftest import MakeSender, MakeWebhook
-from tests.events import Received, Receiver, answers, sending, until
-
-
-async def happen(engine: AsyncEngine, *images: int | None, type: EventType = EventType.IMAGE_DECIDED) -> None:
-    """An event for each number, in one transaction."""
-    async with engine.begin() as connection:
-        await emit_many(connection, [(type, image, {"place": n}) for n, image in enumerate(images)])
-
-
-async def records(engine: AsyncEngine, webhook: Webhook, *states: DeliveryState) -> list[DeliveryRecord]:
-    assert webhook.id is not None
-    return await delivery_log.listing(engine, webhook.id, states=states or tuple(DeliveryState))
-
-
-async def settled(engine: AsyncEngine, webhook: Webhook, count: int) -> list[DeliveryRecord]:
-    """All deliveries, by event, once so many are through or dead and none waits."""
-
-    async def done() -> list[DeliveryRecord]:
-        found = await records(engine, webhook)
-        waiting = [one for one in found if one.state == DeliveryState.WAITING]
-        return sorted(found, key=lambda one: one.event_id) if len(found) == count and not waiting else []
-
-    found: list[DeliveryRecord] = await until(done)
-    return found
+from tests.events import Received, Receiver, answers, happen, records, sending, settled, until
 
 
 async def test_what_cannot_be_given_up_keeps_nothing_from_being_pruned(

@@ -6,8 +6,8 @@ import pytest
 
 from configs.settings import Settings
 from storage.errors import Conflict
+from tests.graphs.backed_up import led_to
 from tests.graphs.commands.conftest import run
-from tests.graphs.test_backup import led_to
 
 
 def test_out_and_back(alone: Settings, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

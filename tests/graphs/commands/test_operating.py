@@ -9,8 +9,8 @@ import pytest
 from configs.settings import Settings
 from storage.migrate import downgrade
 from storage.objects import ObjectStore
+from tests.graphs.backed_up import led_to, rows
 from tests.graphs.commands.conftest import run
-from tests.graphs.test_backup import led_to, rows
 from tests.installation import apart
 
 
