@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from configs.settings import Settings
 from deployments.pipeline.processor import Processor
@@ -21,30 +20,11 @@ from storage.database import create_engine
 from storage.objects import ObjectStore
 from storage.tables import Image
 from tests.deployments.pipeline.conftest import Upload, run_queue
-from tests.installation import apart, clear
+from tests.graphs.own import engine, objects, servers
+from tests.installation import apart
 from tests.service.pictures import edited, jpeg, photo
 
-
-@pytest.fixture(scope="module")
-def servers(servers: Settings) -> Iterator[Settings]:
-    """An installation that no other test writes to."""
-    with apart(servers) as made:
-        yield made
-
-
-@pytest_asyncio.fixture
-async def engine(servers: Settings) -> AsyncIterator[AsyncEngine]:
-    made = create_engine(servers)
-    yield made
-    await made.dispose()
-
-
-@pytest_asyncio.fixture
-async def objects(servers: Settings, engine: AsyncEngine) -> AsyncIterator[ObjectStore]:
-    store = ObjectStore(servers)
-    await clear(servers, engine, store)
-    yield store
-    store.close()
+__all__ = ["engine", "objects", "servers"]
 
 
 @pytest.fixture

@@ -1,14 +1,12 @@
 """A small corpus that is whole, what looks at it, and what damages it, for tests of the check."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import pytest_asyncio
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from configs.models import ModelSpec
 from configs.settings import Settings
@@ -17,41 +15,19 @@ from deployments.similarity.replicas import spaces_of_model
 from graphs.check import Check
 from graphs.check_report import Kind, Report
 from graphs.check_vectors import Sizes
-from storage.database import create_engine
 from storage.features import features_key
-from storage.objects import ObjectStore
 from storage.tables import Image
 from storage.vectors import PDQ_SPACE, VectorRows, VectorSpace, VectorTable, connect
 from tests.deployments.pipeline.conftest import Upload, run_queue
-from tests.installation import apart, clear
+from tests.graphs.own import engine, objects, servers
 from tests.service.pictures import edited, jpeg, photo
+
+__all__ = ["engine", "objects", "servers"]
 
 SMALL = Sizes(rows=2, objects=2, images=3, vectors=4, suspects=2)
 
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def servers(servers: Settings) -> Iterator[Settings]:
-    """What the fixtures of the pipeline use too: an installation that no other test writes to."""
-    with apart(servers) as made:
-        yield made
-
-
-@pytest_asyncio.fixture
-async def engine(servers: Settings) -> AsyncIterator[AsyncEngine]:
-    made = create_engine(servers)
-    yield made
-    await made.dispose()
-
-
-@pytest_asyncio.fixture
-async def objects(servers: Settings, engine: AsyncEngine) -> AsyncIterator[ObjectStore]:
-    store = ObjectStore(servers)
-    await clear(servers, engine, store)
-    yield store
-    store.close()
 
 
 class World:
