@@ -66,6 +66,10 @@ class Client:
             time.sleep(1.0)
         raise RuntimeError(f"{name} could not be uploaded")
 
+    def delete(self, image_id: int) -> int:
+        """Deletes an image; returns the status of the answer."""
+        return self._http.delete(f"/image/{image_id}").status_code
+
     def search(self, name: str, data: bytes, *, k: int = 10) -> list[dict[str, Any]]:
         """Matches of a picture that is not stored, best first."""
         answer = self._http.post("/search", data={"k": str(k)}, files={"file": (name, data)})

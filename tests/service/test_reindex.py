@@ -79,8 +79,8 @@ def shown(client: Client, image: int) -> dict[int, str]:
     return {row["id"]: row["evidence"]["descriptor"]["name"] for row in rows if "descriptor" in row["evidence"]}
 
 
-def test_building_switching_going_back(service: Running, client: Client, searching: Searching) -> None:
-    home = service.settings.home
+def test_building_switching_going_back(service: Running, emptied: Client, searching: Searching) -> None:
+    home, client = service.settings.home, emptied
     first = client.upload("chelsea.png", jpeg(photo("chelsea.png"), 91))
     copies = [client.upload(f"{edit}.jpg", edited("chelsea.png", edit, seed=9)) for edit in EDITS]
     client.wait([first, *copies], timeout_s=90)
