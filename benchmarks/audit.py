@@ -10,11 +10,8 @@ import argparse
 import asyncio
 import hashlib
 import json
-import shutil
-import tempfile
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -22,13 +19,12 @@ from rich.table import Table
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from benchmarks.servers import own_servers
 from configs.settings import Settings
 from storage.audit import record_many
 from storage.audit_check import verify
 from storage.audit_log import head
 from storage.database import create_engine
-from storage.embedded.stack import EmbeddedServers
-from storage.migrate import upgrade
 
 _DETAIL = {
     "verdict": "review", "policy": "default@1", "rules": ["unsafe"], "scores": {"nsfw": 0.8231, "copy": 0.1174},
@@ -103,16 +99,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=3.0, help="for each cell of the table")
     chosen = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="sg-audit-"))
-    folder.chmod(0o755)
-    servers = EmbeddedServers(folder)
-    try:
-        settings = servers.start()
-        upgrade(settings)
+    with own_servers() as settings:
         asyncio.run(measure(settings, chosen.seconds, Console()))
-    finally:
-        servers.stop()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,6 @@ servers in a folder of their own (removed afterwards).
 import argparse
 import asyncio
 import io
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,6 +22,7 @@ from rich.table import Table
 from benchmarks.accuracy.dataset import encoded, read_pictures
 from benchmarks.bulk_writes import REGIONS
 from benchmarks.local import LocalCascade
+from benchmarks.servers import own_servers
 from configs.models import ModelSpec, load_models
 from configs.settings import Settings
 from deployments.pipeline.bank_hashes import BankHashes
@@ -37,8 +36,6 @@ from storage.bank_import import import_list
 from storage.bank_rules import PDQ_DISTANCE
 from storage.banks import NewBank
 from storage.database import create_engine
-from storage.embedded.stack import EmbeddedServers
-from storage.migrate import upgrade
 from storage.vectors import VectorRows
 
 STORED = 10_000
@@ -124,16 +121,8 @@ async def imported(settings: Settings, count: int) -> dict[str, float]:
 
 def with_servers(count: int) -> dict[str, float]:
     """Starts servers, measures an import, removes them."""
-    home = Path(tempfile.mkdtemp(prefix="sg-banks-"))
-    home.chmod(0o755)
-    servers = EmbeddedServers(home)
-    try:
-        settings = servers.start()
-        upgrade(settings)
+    with own_servers() as settings:
         return asyncio.run(imported(settings, count))
-    finally:
-        servers.stop()
-        shutil.rmtree(home, ignore_errors=True)
 
 
 def main() -> None:

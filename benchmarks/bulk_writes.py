@@ -8,10 +8,7 @@ servers in a folder of their own (removed afterwards).
 
 import argparse
 import asyncio
-import shutil
-import tempfile
 import time
-from pathlib import Path
 
 import numpy as np
 from rich.console import Console
@@ -19,6 +16,7 @@ from rich.table import Table
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from benchmarks.servers import own_servers
 from configs.models import load_models
 from configs.settings import Settings
 from deployments.similarity.replicas import spaces_of
@@ -28,9 +26,7 @@ from storage.bulk import BulkImage, IndexedUnit
 from storage.claims import FoundObject
 from storage.corpus import CorpusObject
 from storage.database import create_engine
-from storage.embedded.stack import EmbeddedServers
 from storage.links import Link
-from storage.migrate import upgrade
 from storage.objects import ObjectStore
 from storage.vectors import VectorRows
 
@@ -164,16 +160,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=20_000)
     options = parser.parse_args()
-    home = Path(tempfile.mkdtemp(prefix="sg-writes-"))
-    home.chmod(0o755)
-    servers = EmbeddedServers(home)
-    try:
-        settings = servers.start()
-        upgrade(settings)
+    with own_servers() as settings:
         asyncio.run(measure(settings, options.pictures // 1024 * 1024 or 1024, Console(width=100, highlight=False)))
-    finally:
-        servers.stop()
-        shutil.rmtree(home, ignore_errors=True)
 
 
 if __name__ == "__main__":

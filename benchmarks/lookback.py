@@ -11,8 +11,6 @@ of this process, without PostgreSQL and S3.
 
 import argparse
 import asyncio
-import shutil
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from benchmarks.accuracy.dataset import encoded, read_pictures
 from benchmarks.edits import EVERYDAY
+from benchmarks.servers import own_servers
 from configs.models import ModelSpec, load_models
 from configs.settings import Settings
 from deployments.pipeline.bank_hashes import BankHashes
@@ -45,10 +44,8 @@ from deployments.vision.sandbox import sandbox_of
 from storage import lookback_claims, lookbacks
 from storage.bank_changes import change_banks
 from storage.database import create_engine
-from storage.embedded.stack import EmbeddedServers
 from storage.features import features_key
 from storage.lookback_tables import LookBack, LookBackKind
-from storage.migrate import upgrade
 from storage.objects import ObjectStore
 from storage.policy_changes import ensure_active
 from storage.vectors import VectorRows
@@ -252,16 +249,8 @@ def main() -> None:
     parser.add_argument("--hashes", type=int, default=500)
     parser.add_argument("--looked", type=int, default=100, help="real strangers whose vectors the others get")
     options = parser.parse_args()
-    home = Path(tempfile.mkdtemp(prefix="sg-lookback-"))
-    home.chmod(0o755)
-    servers = EmbeddedServers(home)
-    try:
-        settings = servers.start()
-        upgrade(settings)
+    with own_servers() as settings:
         asyncio.run(measure(settings, options, Console(width=110, highlight=False)))
-    finally:
-        servers.stop()
-        shutil.rmtree(home, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,8 @@ PostgreSQL over the pause between two readings, ``--seconds``.
 
 import argparse
 import asyncio
-import shutil
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import asyncpg
 import psutil
@@ -21,6 +18,7 @@ from rich.table import Table
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from benchmarks.database import FILL_IMAGES
+from benchmarks.servers import own_servers
 from configs.settings import Settings
 from deployments.metrics.collector import Collector
 from deployments.metrics.local import LocalSink
@@ -28,8 +26,6 @@ from deployments.metrics.meters import meters, recording_to, stage
 from deployments.metrics.registry import RaySink
 from storage import figures
 from storage.database import create_engine, database_dsn
-from storage.embedded.stack import EmbeddedServers
-from storage.migrate import upgrade
 
 _KNOWN = ["safeguard-v1"]
 _VERDICTS = """
@@ -117,16 +113,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=300_000)
     parser.add_argument("--seconds", type=float, default=10.0)
     options = parser.parse_args()
-    home = Path(tempfile.mkdtemp(prefix="sg-metrics-"))
-    home.chmod(0o755)
-    servers = EmbeddedServers(home)
-    try:
-        settings = servers.start()
-        upgrade(settings)
+    with own_servers() as settings:
         Console(width=110).print(asyncio.run(measure(settings, options.images, options.seconds)))
-    finally:
-        servers.stop()
-        shutil.rmtree(home, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,8 @@
 
     python -m benchmarks.policies PHOTOS [--banks 1000] [--members 1000] [--rules 100] [--images 480]
 
-Judging runs in this process. Deciding runs against a database of its own on the PostgreSQL of the settings (``safeguard
-up``, or SAFEGUARD_DATABASE_URL), whose user may create one; it is dropped at the end: once without banks by the shipped
-policy, once with all banks and rules, in transactions of 16 images as the pipeline has them. Comparing runs on one thread
+Judging runs in this process. Deciding runs against a PostgreSQL of its own: once without banks by the shipped policy,
+once with all banks and rules, in transactions of 16 images as the pipeline has them. Comparing runs on one thread
 over the hashes of all members, in eight orientations, for the first 32 pictures of PHOTOS; plain processing is what the cascade
 takes for the same pictures: decode, networks, search among them, verification. Every 20th image is a copy of a member.
 Comparing and plain processing are CPU time of this process, deciding is time on the clock, waiting for the database
@@ -21,7 +20,6 @@ from typing import Any
 
 import asyncpg
 import numpy as np
-from pydantic import SecretStr
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import text
@@ -29,21 +27,20 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from benchmarks.accuracy.dataset import encoded, read_pictures
 from benchmarks.local import LocalCascade
+from benchmarks.servers import own_servers
 from configs.facts import BankMatch, Facts, SeenObject
 from configs.models import load_models
 from configs.policies import Policy
 from configs.policy_references import Known
 from configs.policy_source import parse_policy
-from configs.settings import Settings, load_settings
+from configs.settings import Settings
 from deployments.pipeline.look import Look
 from deployments.similarity.hash_index import HashIndex
-from storage import migrate
 from storage.bank_changes import hold_banks
 from storage.database import create_engine, database_dsn
 from storage.decisions import decide
 from storage.policy_changes import SHIPPED, apply, ensure_active
 
-DATABASE = "safeguard_policies_benchmark"
 MOST = 0.05
 _BATCH = 16
 _PICTURES = 32
@@ -161,17 +158,10 @@ def comparing(looks: list[Look], hashes: int) -> float:
 
 async def both_ways(settings: Settings, options: argparse.Namespace) -> tuple[float, float]:
     """Milliseconds an image of deciding without banks by the shipped policy, and with all banks and rules."""
-    dsn = database_dsn(settings)
-    admin = await asyncpg.connect(dsn, timeout=10)
-    await admin.execute(f"DROP DATABASE IF EXISTS {DATABASE}")
-    await admin.execute(f"CREATE DATABASE {DATABASE}")
-    url = f"{dsn.rsplit('/', 1)[0]}/{DATABASE}"
-    own = settings.model_copy(update={"database_url": SecretStr(url)})
-    engine = create_engine(own)
+    engine = create_engine(settings)
     try:
-        await asyncio.to_thread(migrate.upgrade, own)
         await ensure_active(engine, actor="benchmark")
-        filler = await asyncpg.connect(url, timeout=10)
+        filler = await asyncpg.connect(database_dsn(settings), timeout=10)
         await filler.execute(_IMAGES, options.images + options.banks, timeout=600)
         for statement in _FACTS:
             await filler.execute(statement, timeout=600)
@@ -189,8 +179,6 @@ async def both_ways(settings: Settings, options: argparse.Namespace) -> tuple[fl
         return without, await deciding(engine, options.images)
     finally:
         await engine.dispose()
-        await admin.execute(f"DROP DATABASE {DATABASE} WITH (FORCE)")
-        await admin.close()
 
 
 def main() -> int:
@@ -202,7 +190,12 @@ def main() -> int:
     options = parser.parse_args()
     options.images -= options.images % _BATCH
     console = Console(width=120)
-    settings = load_settings()
+    with own_servers() as settings:
+        return measure(settings, options, console)
+
+
+def measure(settings: Settings, options: argparse.Namespace, console: Console) -> int:
+    """Prints the tables; 1 where banks and rules add more than they may."""
     table = Table("policy", "rules", "µs, no match", "µs, 1 match", "µs, 20 matches")
     for name, source in (("shipped", SHIPPED.read_text()), ("many", many_rules(options.rules, options.banks))):
         policy = parse_policy(source)

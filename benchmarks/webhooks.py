@@ -9,28 +9,24 @@ servers in a folder of their own (removed afterwards).
 
 import argparse
 import asyncio
-import shutil
 import statistics
-import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from ipaddress import ip_network
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from benchmarks.servers import own_servers
 from configs.settings import Settings
 from deployments.webhooks.client import WebhookClient
 from deployments.webhooks.sender import Sender
 from storage import claims, webhooks
 from storage.claims import FoundObject, Outcome
 from storage.database import create_engine
-from storage.embedded.stack import EmbeddedServers
-from storage.migrate import upgrade
 from storage.outbox import EventType, emit, emit_many
 from storage.policy_changes import ensure_active
 
@@ -173,17 +169,10 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
-    home = Path(tempfile.mkdtemp(prefix="sg-hooks-"))
-    home.chmod(0o755)
-    servers = EmbeddedServers(home)
-    try:
-        settings = servers.start().model_copy(update={"webhook_allow_private": [ip_network("127.0.0.0/8")]})
-        upgrade(settings)
+    with own_servers() as made:
+        settings = made.model_copy(update={"webhook_allow_private": [ip_network("127.0.0.0/8")]})
         events = max(200, options.events // 200 * 200)
         asyncio.run(measure(settings, events, options.rounds, Console(width=110, highlight=False)))
-    finally:
-        servers.stop()
-        shutil.rmtree(home, ignore_errors=True)
 
 
 if __name__ == "__main__":
