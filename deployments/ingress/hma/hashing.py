@@ -1,17 +1,23 @@
 """Hashing: ``/hma/h/hash``, by address or with the file."""
 
+from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from starlette.datastructures import UploadFile
 
+from configs.models import ModelRegistry
+from configs.settings import Settings
 from deployments.ingress.access import Scope
 from deployments.ingress.body import read_form
 from deployments.ingress.context import UsesFetcher, UsesRegistry, UsesSandbox, UsesSettings
 from deployments.ingress.documents import problems, shown
+from deployments.ingress.hma.fetching import Fetcher
 from deployments.ingress.hma.schemas import ContentType, Types, Url
 from deployments.ingress.hma.signals import PHOTO, check_content_type, signals_of, types_of
 from deployments.ingress.images import read_picture
+from deployments.vision.sandbox import Sandbox
 from storage.errors import InvalidInput
 from storage.keys import Principal
 
@@ -34,33 +40,53 @@ FORM = {
 """``openapi_extra`` of a route that takes a photo."""
 
 
-async def photo_of(request: Request, settings: UsesSettings) -> bytes:
-    """The one photo of a form.
+@dataclass(frozen=True)
+class Photos:
+    """Hashes photos, sent or read at an address; nothing is stored."""
 
-    Raises:
-        InvalidInput: there is none, several, or another kind of media.
-        TooLarge: the body is over the limit.
-    """
-    async with read_form(request) as form:
-        files = [(name, value) for name, value in form.multi_items() if isinstance(value, UploadFile)]
-        if len(files) != 1:
-            raise InvalidInput(f"one file is wanted, as `{PHOTO}`; there are {len(files)}", PHOTO)
-        name, upload = files[0]
-        check_content_type(name, name)
-        return await read_picture(upload, settings)
+    settings: Settings
+    registry: ModelRegistry
+    sandbox: Sandbox
+    fetcher: Fetcher
+
+    async def sent(self, request: Request, wanted: list[str]) -> dict[str, str]:
+        """The signals of the one photo of a form.
+
+        Raises:
+            InvalidInput: there is none, several, or another kind of media.
+            TooLarge: the body is over the limit, or the photo cannot be read for its size.
+            UnsupportedImage: it cannot be read.
+        """
+        async with read_form(request) as form:
+            files = [(name, value) for name, value in form.multi_items() if isinstance(value, UploadFile)]
+            if len(files) != 1:
+                raise InvalidInput(f"one file is wanted, as `{PHOTO}`; there are {len(files)}", PHOTO)
+            name, upload = files[0]
+            check_content_type(name, name)
+            data = await read_picture(upload, self.settings)
+        return await self._signals(data, wanted)
+
+    async def at(self, url: str | None, content_type: str | None, wanted: list[str]) -> dict[str, str]:
+        """The signals of the photo at an address.
+
+        Raises:
+            InvalidInput: no address, one that must not be read or cannot, or another kind of media.
+            TooLarge, UnsupportedImage: it cannot be read.
+        """
+        check_content_type(content_type)
+        if not url:
+            raise InvalidInput("url is required", "url")
+        return await self._signals(await self.fetcher.fetch(url), wanted)
+
+    async def _signals(self, data: bytes, wanted: list[str]) -> dict[str, str]:
+        return await self.sandbox.run(partial(signals_of, data, wanted, self.settings, self.registry, self.sandbox))
 
 
-async def photo_at(url: str | None, content_type: str | None, fetcher: UsesFetcher) -> bytes:
-    """The photo at an address.
+async def _photos(settings: UsesSettings, registry: UsesRegistry, sandbox: UsesSandbox, fetcher: UsesFetcher) -> Photos:
+    return Photos(settings, registry, sandbox, fetcher)
 
-    Raises:
-        InvalidInput: no address, one that must not be read or cannot, or another kind of media.
-        TooLarge: there are too many bytes.
-    """
-    check_content_type(content_type)
-    if not url:
-        raise InvalidInput("url is required", "url")
-    return await fetcher.fetch(url)
+
+UsesPhotos = Annotated[Photos, Depends(_photos)]
 
 
 @router.get(
@@ -71,17 +97,13 @@ async def photo_at(url: str | None, content_type: str | None, fetcher: UsesFetch
 )
 async def hash_url(
     _: Annotated[Principal, Scope("image:read")],
-    settings: UsesSettings,
-    fetcher: UsesFetcher,
-    registry: UsesRegistry,
-    sandbox: UsesSandbox,
+    photos: UsesPhotos,
     url: Url = None,
     content_type: ContentType = None,
     types: Types = None,
 ) -> Any:
     """Fetches it from the public internet, within the limits of webhooks; redirects are checked like addresses."""
-    wanted = types_of(types)
-    return await signals_of(await photo_at(url, content_type, fetcher), wanted, settings, registry, sandbox)
+    return await photos.at(url, content_type, types_of(types))
 
 
 @router.post(
@@ -94,11 +116,8 @@ async def hash_url(
 async def hash_file(
     request: Request,
     _: Annotated[Principal, Scope("image:read")],
-    settings: UsesSettings,
-    registry: UsesRegistry,
-    sandbox: UsesSandbox,
+    photos: UsesPhotos,
     types: Types = None,
 ) -> Any:
     """Nothing is stored."""
-    wanted = types_of(types)
-    return await signals_of(await photo_of(request, settings), wanted, settings, registry, sandbox)
+    return await photos.sent(request, types_of(types))

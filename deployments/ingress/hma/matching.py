@@ -11,15 +11,11 @@ from deployments.ingress.access import Scope
 from deployments.ingress.body import read_json
 from deployments.ingress.context import (
     UsesEngine,
-    UsesFetcher,
     UsesHashes,
     UsesPlatform,
-    UsesRegistry,
-    UsesSandbox,
-    UsesSettings,
 )
 from deployments.ingress.documents import problems, sent, shown
-from deployments.ingress.hma.hashing import FORM, photo_at, photo_of
+from deployments.ingress.hma.hashing import FORM, UsesPhotos
 from deployments.ingress.hma.lookup import Matcher
 from deployments.ingress.hma.schemas import (
     Banks,
@@ -35,7 +31,7 @@ from deployments.ingress.hma.schemas import (
     Types,
     Url,
 )
-from deployments.ingress.hma.signals import PDQ, SHA256, hash_of, signals_of, type_of, types_of
+from deployments.ingress.hma.signals import PDQ, SHA256, hash_of, type_of, types_of
 from deployments.vision.pdq import hamming
 from storage import member_matches
 from storage.bank_rules import PDQ_DISTANCE
@@ -100,10 +96,7 @@ async def _by_bank(
 async def lookup(
     _: _Reader,
     matcher: UsesMatcher,
-    settings: UsesSettings,
-    fetcher: UsesFetcher,
-    registry: UsesRegistry,
-    sandbox: UsesSandbox,
+    photos: UsesPhotos,
     url: Url = None,
     content_type: ContentType = None,
     types: Types = None,
@@ -119,8 +112,7 @@ async def lookup(
         if not signal or not signal_type:
             raise InvalidInput("either url, or both signal and signal_type, are required", "signal")
         return await _by_bank(matcher, signal_type, signal, banks, bypass_coinflip)
-    wanted = types_of(types)
-    signals = await signals_of(await photo_at(url, content_type, fetcher), wanted, settings, registry, sandbox)
+    signals = await photos.at(url, content_type, types_of(types))
     found = {one: await _by_bank(matcher, one, value, banks, bypass_coinflip) for one, value in signals.items()}
     return found if signal_type is None else found.get(type_of(signal_type), {})
 
@@ -136,17 +128,14 @@ async def lookup_file(
     request: Request,
     _: _Reader,
     matcher: UsesMatcher,
-    settings: UsesSettings,
-    registry: UsesRegistry,
-    sandbox: UsesSandbox,
+    photos: UsesPhotos,
     types: Types = None,
     banks: Banks = None,
     seed: Seed = None,
     bypass_coinflip: Bypass = False,
 ) -> Any:
     """Hashes the photo and looks its hashes up; nothing is stored."""
-    wanted = types_of(types)
-    signals = await signals_of(await photo_of(request, settings), wanted, settings, registry, sandbox)
+    signals = await photos.sent(request, types_of(types))
     return {one: await _by_bank(matcher, one, value, banks, bypass_coinflip) for one, value in signals.items()}
 
 

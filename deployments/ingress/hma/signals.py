@@ -65,29 +65,23 @@ def hash_of(signal: str, field: str = "signal") -> bytes:
     return bytes.fromhex(signal)
 
 
-async def signals_of(
+def signals_of(
     data: bytes, wanted: list[str], settings: Settings, registry: ModelRegistry, sandbox: Sandbox
 ) -> dict[str, str]:
-    """The signals of a picture; PDQ is empty where it has too little structure, as Hasher-Matcher-Actioner has it.
+    """The signals of a picture; PDQ is empty where it has too little structure, as Hasher-Matcher-Actioner has it. Blocking.
 
     Raises:
         UnsupportedImage, TooLarge: it cannot be read.
     """
     least = registry[registry.default].thresholds.pdq_min_quality
-
-    def compute() -> dict[str, str]:
-        limits = {"max_pixels": settings.max_pixels, "max_frames": settings.max_frames}
-        sandbox.probe(data, max_bytes=settings.max_upload_bytes, **limits)
-        found = {}
-        for one in wanted:
-            if one == PDQ:
-                pixels = sandbox.decode(
-                    data, max_pixels=settings.max_pixels, long_side=settings.decode_long_side
-                ).pixels
-                hashes, quality = pdq_hashes(pixels)
-                found[one] = hashes[0].tobytes().hex() if quality >= least else ""
-            else:
-                found[one] = hashlib.sha256(data).hexdigest()
-        return found
-
-    return await sandbox.run(compute)
+    limits = {"max_pixels": settings.max_pixels, "max_frames": settings.max_frames}
+    sandbox.probe(data, max_bytes=settings.max_upload_bytes, **limits)
+    found = {}
+    for one in wanted:
+        if one == PDQ:
+            decoded = sandbox.decode(data, max_pixels=settings.max_pixels, long_side=settings.decode_long_side)
+            hashes, quality = pdq_hashes(decoded.pixels)
+            found[one] = hashes[0].tobytes().hex() if quality >= least else ""
+        else:
+            found[one] = hashlib.sha256(data).hexdigest()
+    return found
