@@ -13,7 +13,7 @@ from sqlmodel import col
 from storage.database import reading
 from storage.errors import NotFound
 from storage.generations import State
-from storage.tables import ContentScore, Detection, Generation, Image, ImageMatch, Status, columns_of
+from storage.tables import Detection, Generation, Image, ImageMatch, Status, columns_of
 
 _BATCH = 1000
 
@@ -150,18 +150,6 @@ async def detections(engine: AsyncEngine, image_id: int) -> list[Detection]:
     )
     async with reading(engine) as connection:
         return [Detection(**row._mapping) for row in (await connection.execute(statement)).all()]
-
-
-async def content_scores(engine: AsyncEngine, image_id: int) -> list[ContentScore]:
-    """How unsafe each filter holds the image to be.
-
-    Raises:
-        NotFound: there is no such image.
-    """
-    await get(engine, image_id)
-    statement = select(*columns_of(ContentScore)).where(col(ContentScore.image_id) == image_id)
-    async with reading(engine) as connection:
-        return [ContentScore(**row._mapping) for row in (await connection.execute(statement)).all()]
 
 
 async def existing(engine: AsyncEngine, ids: list[int]) -> dict[int, tuple[str, str]]:

@@ -21,6 +21,7 @@ from tests.graphs.checked import (
     vectors_twice,
     world,
 )
+from tests.scores import content_scores
 
 __all__ = ["engine", "objects", "servers", "world"]
 
@@ -69,20 +70,20 @@ async def test_a_missing_picture_fails_its_image_and_keeps_it(world: World) -> N
 async def test_what_is_processed_anew_replaces_and_does_not_collide(world: World) -> None:
     engine, first, copy = world.engine, world.ids[0], world.ids[4]
     seen = await images.detections(engine, first)
-    assert [one.label for one in seen] == ["person"] and await images.content_scores(engine, first)
+    assert [one.label for one in seen] == ["person"] and await content_scores(engine, first)
     links = [(one.image_id, one.relation) for one in await images.matches(engine, first)]
     assert [image_id for image_id, _ in links] == [copy]
     await vectors_twice(world)
     await details_gone(world)
     await world.check(repair=True)
     assert await state(engine, world.pictures[0]) == ("UPLOADED", 1, None)
-    assert await images.detections(engine, first) == [] and await images.content_scores(engine, first) == []
+    assert await images.detections(engine, first) == [] and await content_scores(engine, first) == []
     (held,) = [one for one in await claim_all(world.processor) if one.image_id == first]
     assert held.attempt == 2, "the claim replaces the vectors that are there"
     await world.execute("UPDATE image SET status = 'UPLOADED', attempt = 1 WHERE status = 'PROCESSING'")
     await run_queue(world.processor)
     assert [one.label for one in await images.detections(engine, first)] == ["person"]
-    assert len(await images.content_scores(engine, first)) == 1
+    assert len(await content_scores(engine, first)) == 1
     assert [(one.image_id, one.relation) for one in await images.matches(engine, first)] == links
     actions = {
         (one.action, one.subject)

@@ -17,6 +17,7 @@ from storage.errors import InvalidInput, NotFound, StaleClaim
 from storage.links import Link
 from storage.objects import ObjectStore
 from storage.uploads import NewImage, upload
+from tests.scores import content_scores
 
 LONG = {"lease_s": 60.0, "max_attempts": 3}
 
@@ -84,7 +85,7 @@ async def test_a_result_is_stored_whole_and_once(engine: AsyncEngine, objects: O
     assert [(one.image_id, one.relation, one.score) for one in found] == [(second, "exact", 1.0), (third, "copy", 0.95)]
     assert [other for other, _ in await images.related(engine, second)] == [first]
     assert [(one.label, one.x1) for one in await images.detections(engine, first)] == [("cat", 3)]
-    assert [one.score for one in await images.content_scores(engine, first)] == [0.25]
+    assert [one.score for one in await content_scores(engine, first)] == [0.25]
 
 
 async def test_a_strangers_token_stores_nothing(engine: AsyncEngine, objects: ObjectStore, queue: str) -> None:

@@ -25,6 +25,7 @@ from tests.deployments.pipeline.conftest import (
     state,
     with_networks,
 )
+from tests.scores import content_scores
 from tests.service.pictures import edited, jpeg, photo
 
 
@@ -65,7 +66,7 @@ async def test_copies_are_linked_and_strangers_are_not(processor: Processor, put
     (cup,) = await images.detections(engine, stranger.id or 0)
     assert cup.label == "cup" and cup.model == model.detector_name and cup.score >= model.detector.min_score
     assert 0 <= cup.x0 < cup.x1 <= stranger.width and 0 <= cup.y0 < cup.y1 <= stranger.height
-    (score,) = await images.content_scores(engine, original.id or 0)
+    (score,) = await content_scores(engine, original.id or 0)
     assert score.model == model.filter_name and 0.0 <= score.score < 0.5
 
 
@@ -166,7 +167,7 @@ async def test_after_a_lost_lease_nothing_is_stored(processor: Processor, put: U
     for image in (first, second):
         assert (await state(processor.engine, image))[:2] == ("PROCESSING", 1)
         assert await images.detections(processor.engine, image.id or 0) == []
-        assert await images.content_scores(processor.engine, image.id or 0) == []
+        assert await content_scores(processor.engine, image.id or 0) == []
         assert await images.matches(processor.engine, image.id or 0) == []
     await run_queue(processor)  # the next holder
     for image in (first, second):
