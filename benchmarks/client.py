@@ -58,6 +58,8 @@ class Client:
                 ours = answer.is_success or answer.headers.get("content-type", "").endswith("problem+json")
                 if ours and answer.status_code < 500 and answer.status_code != 429:
                     return int(answer.raise_for_status().json()["id"])
+                if key is None:
+                    answer.raise_for_status()
             except httpx.TransportError:
                 if key is None:
                     raise

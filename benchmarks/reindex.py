@@ -9,18 +9,12 @@ two versions, the check finds anything, or p95 of the searches beside the job is
 
 import argparse
 import asyncio
-import itertools
-import random
 import sys
-import threading
 import time
 from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
-import numpy as np
 import yaml
 from rich.console import Console
 from rich.table import Table
@@ -28,88 +22,15 @@ from rich.table import Table
 from benchmarks.backfill import index_corpus
 from benchmarks.backfill_faults import SOURCE, corpus, installation, put_corpus
 from benchmarks.client import Client
+from benchmarks.mixed_load import Load, Phase
 from configs.settings import Settings
 from graphs import reindex
 from graphs.check import check
 from graphs.jobs import show
-from graphs.service import Running, up
+from graphs.service import up
 from storage.job_tables import JobStatus
 
 OTHER = "lite0-copy@3"
-
-
-@dataclass
-class Phase:
-    """What the clients saw in one stretch of time."""
-
-    name: str
-    searches_ms: list[float] = field(default_factory=list)
-    uploads: int = 0
-    failures: list[str] = field(default_factory=list)
-    versions: Counter[str] = field(default_factory=Counter)
-
-
-class Load:
-    """Clients that search and upload until told to stop; each pauses after an answer, for a search and for an upload."""
-
-    def __init__(
-        self,
-        running: Running,
-        data: list[tuple[str, bytes]],
-        searchers: int,
-        uploaders: int,
-        pauses_s: tuple[float, float],
-    ) -> None:
-        self._running, self._data, self._pauses_s = running, data, pauses_s
-        self.phase = Phase("start")
-        self.ids: list[int] = []
-        self._end = threading.Event()
-        self._numbers = itertools.count()
-        work = [self._search] * searchers + [self._upload] * uploaders
-        self._threads = [threading.Thread(target=one, args=(seed,)) for seed, one in enumerate(work)]
-        for thread in self._threads:
-            thread.start()
-
-    def enter(self, name: str) -> Phase:
-        """Begins a new phase; returns it."""
-        self.phase = Phase(name)
-        return self.phase
-
-    def _search(self, seed: int) -> None:
-        draw = random.Random(seed)
-        with Client(self._running.url, self._running.key) as client:
-            while not self._end.is_set():
-                phase, begun = self.phase, time.perf_counter()
-                try:
-                    found = client.search(*draw.choice(self._data))
-                except (httpx.HTTPError, RuntimeError) as error:
-                    phase.failures.append(f"search: {error}")
-                    continue
-                phase.searches_ms.append(1000 * (time.perf_counter() - begun))
-                names = {one["evidence"]["descriptor"]["name"] for one in found if "descriptor" in one["evidence"]}
-                if names:
-                    phase.versions["+".join(sorted(names))] += 1
-                self._end.wait(self._pauses_s[0])
-
-    def _upload(self, seed: int) -> None:
-        draw = random.Random(seed)
-        with Client(self._running.url, self._running.key) as client:
-            while not self._end.is_set():
-                phase, number = self.phase, next(self._numbers)
-                name, content = draw.choice(self._data)
-                try:
-                    self.ids.append(client.upload(f"up-{number}-{name}", content + number.to_bytes(4, "big")))
-                except (httpx.HTTPError, RuntimeError) as error:
-                    phase.failures.append(f"upload: {error}")
-                    continue
-                phase.uploads += 1
-                self._end.wait(self._pauses_s[1])
-
-    def close(self) -> None:
-        """Ends all clients."""
-        self._end.set()
-        for thread in self._threads:
-            thread.join()
 
 
 def with_another_descriptor(home: Path) -> Path:
@@ -143,8 +64,9 @@ def main() -> None:
         asyncio.run(put_corpus(running.settings, data))
         measured = index_corpus(running, SOURCE, 2)
         console.print(f"{measured.job.done} pictures indexed in {measured.total_s:.0f} s")
-        pauses = (options.search_pause_s, options.upload_pause_s)
-        load = Load(running, data, options.searchers, options.uploaders, pauses)
+        clients = {"search": options.searchers, "upload": options.uploaders}
+        pauses = {"search": options.search_pause_s, "upload": options.upload_pause_s}
+        load = Load(running, data, clients, pauses)
         try:
             time.sleep(5)
             phases.append(load.enter("quiet"))
@@ -182,12 +104,12 @@ def main() -> None:
         report = check(home, repair=False, grace_s=None)
     table = Table("phase", "searches", "p50, ms", "p95, ms", "uploads", "failed requests", "searches by descriptor")
     for phase in phases:
-        times = [np.quantile(phase.searches_ms, share) if phase.searches_ms else float("nan") for share in (0.5, 0.95)]
+        times = [phase.quantile("search", share) for share in (0.5, 0.95)]
         versions = ", ".join(f"{name}: {count}" for name, count in phase.versions.items())
-        counts = (str(phase.uploads), str(len(phase.failures)), versions)
-        table.add_row(phase.name, str(len(phase.searches_ms)), *(f"{one:.0f}" for one in times), *counts)
+        counts = (str(len(phase.times_ms["upload"])), str(len(phase.failures)), versions)
+        table.add_row(phase.name, str(len(phase.times_ms["search"])), *(f"{one:.0f}" for one in times), *counts)
     console.print(table)
-    ratio = float(np.quantile(phases[1].searches_ms, 0.95) / np.quantile(phases[0].searches_ms, 0.95))
+    ratio = phases[1].quantile("search", 0.95) / phases[0].quantile("search", 0.95)
     console.print(f"p95 of searches beside the job ÷ quiet: {ratio:.2f}")
     console.print(
         f"uploads accepted {len(load.ids)}, ended {dict(ended)}; check: {'consistent' if report.clean else report.as_dict()}"

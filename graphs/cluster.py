@@ -21,6 +21,7 @@ import yaml
 
 from configs.settings import Settings
 from deployments.job_submission import ask_dashboard
+from graphs.releases import name_release
 from storage.embedded.ports import Ports
 from storage.embedded.process import ManagedProcess
 from storage.errors import ConfigurationError, SafeGuardError, Unavailable
@@ -58,6 +59,11 @@ class RayCluster:
         # Ray opens its folder to everybody again and again; the one around it stays closed.
         folder = home / "ray" / "head"
         self._folder = folder if len(str(folder)) <= _SOCKET_ROOM else self._sockets / "ray"
+
+    @property
+    def outside(self) -> bool:
+        """Whether the cluster is one that others run."""
+        return bool(self._outside)
 
     @property
     def dashboard(self) -> str:
@@ -221,9 +227,23 @@ class RayCluster:
                 raise Unavailable(message)
             time.sleep(0.5)
 
-    def deploy(self, config: Path = CONFIG, *, timeout_s: float = 300.0) -> None:
+    def ray_version(self) -> str:
+        """The version of Ray that runs.
+
+        Raises:
+            Unavailable: the dashboard does not answer.
+        """
+        try:
+            return str(ask_dashboard(self.dashboard, self._token, "GET", "/api/version")["ray_version"])
+        except (OSError, ValueError, KeyError) as error:
+            raise Unavailable(f"the Ray dashboard at {self.dashboard} does not answer") from error
+
+    def deploy(self, config: Path = CONFIG, *, release: str | None = None, timeout_s: float = 300.0) -> None:
         """Deploys the application and returns when it is RUNNING. A repeat with the same file changes nothing.
 
+        Args:
+            config: the Serve configuration.
+            release: another name than that of the running one replaces every replica; None keeps the name.
         Raises:
             ConfigurationError: the file is missing or malformed, or a deployment failed; the message says why.
             Unavailable: it is not RUNNING in time.
@@ -231,6 +251,7 @@ class RayCluster:
         try:
             content = yaml.safe_load(config.read_text())
             http_options = content["http_options"]
+            name_release(content, self.applications(), release)
         except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
             raise ConfigurationError(f"{config} is not a Serve configuration: {error}") from error
         if not self._outside:

@@ -59,7 +59,7 @@ def up(home: Path | None = None, *, say: Any = print) -> Running:
     monitoring.write(folder, cluster)
     say("the application …")
     cluster.deploy()
-    _wait_ready(cluster.url)
+    wait_ready(cluster.url)
     return Running(cluster.url, cluster.dashboard, key_file, settings)
 
 
@@ -124,7 +124,12 @@ def ready(url: str) -> dict[str, Any] | None:
     return content
 
 
-def _wait_ready(url: str, timeout_s: float = 90.0) -> None:
+def wait_ready(url: str, timeout_s: float = 90.0) -> None:
+    """Returns when all parts answer.
+
+    Raises:
+        Unavailable: they do not in time.
+    """
     end = time.monotonic() + timeout_s
     while True:
         answer = ready(url)

@@ -64,6 +64,11 @@ class IngressOptions(_Options):
 class ServingOptions(_Options):
     """The ``args`` of the application in serve_config.yaml; an unknown or malformed one stops the deployment."""
 
+    release: str = Field(
+        "",
+        max_length=64,
+        description="names the code: with another name every replica is replaced; `safeguard update` sets it",
+    )
     ingress: IngressOptions = IngressOptions()
     pipeline: PipelineOptions = PipelineOptions()
     embedder: NetworkOptions = NetworkOptions()

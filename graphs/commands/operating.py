@@ -13,7 +13,7 @@ from graphs.commands.console import Home, console
 
 def register(app: typer.Typer) -> None:
     """Adds the commands of this module to the command line."""
-    for command in (up, prepare, down, status, demo, calibrate, check):
+    for command in (up, update, prepare, down, status, replicas, demo, calibrate, check):
         app.command()(command)
 
 
@@ -36,6 +36,14 @@ def up(
     console.print(f"First API key in   {running.key_file}", highlight=False)
     if foreground:
         raise typer.Exit(stay(home))
+
+
+def update(home: Home = None) -> None:
+    """Replaces every replica by one of the code, models and settings that lie here now; no request fails meanwhile."""
+    from graphs.updating import update as run
+
+    release = run(home, say=lambda line: console.print(f"[dim]{line}[/dim]", highlight=False))
+    console.print(f"every replica runs release {release}", highlight=False)
 
 
 def prepare(home: Home = None) -> None:
@@ -65,6 +73,29 @@ def status(home: Home = None) -> None:
     console.print(table)
     if any(state in ("crashed", "unhealthy", "deploy_failed", "failed") for _, state, _ in rows):
         raise typer.Exit(1)
+
+
+def replicas(
+    replica: Annotated[str | None, typer.Argument(help="id, as in the label of an alert; default: all")] = None,
+    home: Home = None,
+    end: Annotated[bool, typer.Option("--end", help="end its process: Ray starts another one")] = False,
+) -> None:
+    """Says of each replica where it runs, what its process has done for a second, and where its log is."""
+    from graphs.replicas import end as kill
+    from graphs.replicas import replicas as look
+
+    if end:
+        if replica is None:
+            raise typer.BadParameter("--end needs the id of one replica")
+        one = kill(home, replica)
+        console.print(f"ended {one.deployment} {one.id}, process {one.pid}", highlight=False)
+        return
+    table = Table("deployment", "replica", "state", "node", "process", "CPU", "MiB", "process is", "log")
+    for one in look(home, replica):
+        seen = one.activity
+        doing = (f"{seen.cpu:.0%}", f"{seen.memory_bytes / 2**20:.0f}", seen.state) if seen else ("", "", "")
+        table.add_row(one.deployment, one.id, one.state, one.node, str(one.pid or ""), *doing, one.log)
+    console.print(table, soft_wrap=True)
 
 
 def demo(
