@@ -22,10 +22,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.backfill_faults import SOURCE, corpus, follow, installation, put_corpus
+from benchmarks.backfill_faults import SOURCE, follow, put_corpus
 from benchmarks.backfill_memory import memory
 from benchmarks.client import Client
 from benchmarks.local import LocalCascade
+from benchmarks.pictures import corpus
+from benchmarks.servers import installation
 from benchmarks.watch import Spent, Watch
 from configs.models import load_models
 from configs.settings import Settings

@@ -10,14 +10,10 @@ with their evidence, failures, counters and every vector. Exit code 1 if anythin
 
 import argparse
 import asyncio
-import io
 import json
-import shutil
 import sys
-import tempfile
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,12 +24,14 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import text
 
-from benchmarks.faults import PARTS, pictures, victim
+from benchmarks.pictures import corpus
+from benchmarks.processes import PARTS, process_of
+from benchmarks.servers import installation
 from configs.models import load_models
 from configs.settings import Settings
 from deployments.similarity.replicas import spaces_of
 from graphs.jobs import change, show, start
-from graphs.service import down, up
+from graphs.service import up
 from storage import jobs
 from storage.database import create_engine
 from storage.errors import SafeGuardError
@@ -44,7 +42,7 @@ from storage.vectors import VectorTable, connect
 BUCKET = "corpus"
 SOURCE = f"s3://{BUCKET}/2024/"
 JOB_PARTS = {"job's worker": ("ReaderAndDescriber", "Matcher"), "job's writer": ("Writer",)}
-KILLED = ["job's runner", *JOB_PARTS, "similarity writer", "PostgreSQL", "S3 server", "Ray head"]
+KILLED = ["job's runner", *JOB_PARTS, "SimilarityWriter", "PostgreSQL", "S3", "GCS"]
 TOLERANCE = 1e-4
 """Of a number of a vector, which are up to 1: another process may round a float16 otherwise. How many did is printed."""
 IMAGE_COLUMNS = "s3_path, name, status, model_name, sha256, size_bytes, media_type, width, height, etag"
@@ -70,39 +68,10 @@ async def put_corpus(settings: Settings, data: Iterable[tuple[str, bytes]]) -> N
     bucket.close()
 
 
-def corpus(folder: Path, count: int) -> list[tuple[str, bytes]]:
-    """Photos and edited copies; beyond the folder's pictures, further ones that differ in their bytes and a strip."""
-    return list(stream(folder, count))
-
-
-def stream(folder: Path, count: int) -> Iterator[tuple[str, bytes]]:
-    """The same, each picture made when it is asked for."""
-    base = pictures(folder, min(count, 2 * len(list(folder.glob("*.jpg")))))
-    yield from base
-    for number in range(len(base), count):
-        yield _marked(base[number % len(base)], number)
-
-
-def _marked(item: tuple[str, bytes], number: int) -> tuple[str, bytes]:
-    from PIL import Image
-
-    name, content = item
-    with Image.open(io.BytesIO(content)) as opened:
-        pixels = np.array(opened.convert("RGB"))
-    strip = np.random.default_rng(number).integers(0, 256, (pixels.shape[0] // 5, pixels.shape[1], 3), np.uint8)
-    pixels[: len(strip)] = strip
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=85)
-    return f"{number}-{name}", buffer.getvalue()
-
-
 def job_part(home: Path, part: str) -> psutil.Process | None:
     """A process of a part of the job or of the service, None where there is none now."""
     if part in PARTS:
-        try:
-            return victim(home, part)
-        except RuntimeError:
-            return None
+        return process_of(home, part)
     found = []
     for process in psutil.process_iter():
         try:
@@ -275,18 +244,6 @@ def differences(calm: Outcome, rough: Outcome) -> list[str]:
                 found.append(f"{name}: {len(keys)} {kind}, such as {keys[:3]}")
                 found += [f"    {wanted[key]}\n    {held[key]}" for key in keys[:1] if kind == "different"]
     return found
-
-
-@contextmanager
-def installation() -> Iterator[Path]:
-    """A home that is stopped and removed at the end."""
-    home = Path(tempfile.mkdtemp(prefix="sg-bulk-"))
-    home.chmod(0o755)
-    try:
-        yield home
-    finally:
-        down(home)
-        shutil.rmtree(home, ignore_errors=True)
 
 
 def main() -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.backfill_faults import SOURCE, installation, put_corpus, stream
+from benchmarks.backfill_faults import SOURCE, put_corpus
+from benchmarks.pictures import stream
+from benchmarks.servers import installation
 from benchmarks.watch import Watch
 from graphs.jobs import show, start
 from graphs.service import up

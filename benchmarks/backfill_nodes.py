@@ -19,7 +19,9 @@ from pathlib import Path
 import psutil
 from rich.console import Console
 
-from benchmarks.backfill_faults import SOURCE, corpus, follow, installation, put_corpus
+from benchmarks.backfill_faults import SOURCE, follow, put_corpus
+from benchmarks.pictures import corpus
+from benchmarks.servers import installation
 from configs.settings import Settings
 from deployments.job_submission import ask_dashboard
 from graphs.check import check

@@ -20,9 +20,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.backfill import index_corpus
-from benchmarks.backfill_faults import SOURCE, corpus, installation, put_corpus
+from benchmarks.backfill_faults import SOURCE, put_corpus
 from benchmarks.client import Client
 from benchmarks.mixed_load import Load, Phase
+from benchmarks.pictures import corpus
+from benchmarks.servers import installation
 from configs.settings import Settings
 from graphs import reindex
 from graphs.check import check

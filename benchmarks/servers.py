@@ -1,4 +1,4 @@
-"""PostgreSQL and S3 of a benchmark's own, which are gone afterwards."""
+"""Installations of a benchmark's own, whole ones and PostgreSQL and S3 alone, which are gone afterwards."""
 
 import shutil
 import tempfile
@@ -7,20 +7,39 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from configs.settings import Settings
+from graphs.service import down
 from storage.embedded.stack import EmbeddedServers
 from storage.migrate import upgrade
 
 
 @contextmanager
-def own_servers() -> Iterator[Settings]:
-    """Settings that lead to running servers with the newest schema and nothing in them."""
+def _folder() -> Iterator[Path]:
     home = Path(tempfile.mkdtemp(prefix="sg-bench-"))
     home.chmod(0o755)
-    servers = EmbeddedServers(home)
     try:
-        settings = servers.start()
-        upgrade(settings)
-        yield settings
+        yield home
     finally:
-        servers.stop()
         shutil.rmtree(home, ignore_errors=True)
+
+
+@contextmanager
+def installation() -> Iterator[Path]:
+    """A home that is stopped and removed at the end; what is in it is for the caller to start."""
+    with _folder() as home:
+        try:
+            yield home
+        finally:
+            down(home)
+
+
+@contextmanager
+def own_servers() -> Iterator[Settings]:
+    """Settings that lead to running servers with the newest schema and nothing in them."""
+    with _folder() as home:
+        servers = EmbeddedServers(home)
+        try:
+            settings = servers.start()
+            upgrade(settings)
+            yield settings
+        finally:
+            servers.stop()

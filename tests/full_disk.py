@@ -2,11 +2,9 @@
 
 import asyncio
 import os
-import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -15,6 +13,7 @@ import pytest
 from botocore.exceptions import ClientError
 from pydantic import SecretStr
 
+from benchmarks.disks import NoDisk, mounted
 from configs.settings import Settings
 from storage.embedded.objectstore import EmbeddedObjectStore
 from storage.embedded.user import own, service_user
@@ -25,16 +24,13 @@ from storage.objects import ObjectStore
 @contextmanager
 def small_disk(mib: int) -> Iterator[Path]:
     """A folder that holds so many MiB, open to the servers' user."""
-    folder = Path(tempfile.mkdtemp(prefix="sgf-"))
-    command = ["mount", "-t", "tmpfs", "-o", f"size={mib}m,mode=755", "tmpfs", str(folder)]
-    if os.geteuid() or shutil.which("mount") is None or subprocess.run(command, check=False).returncode:
-        folder.rmdir()
-        pytest.skip("a disk of a few MiB can be mounted by root only")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-        folder.rmdir()
+    with tempfile.TemporaryDirectory(prefix="sgf-") as around, ExitStack() as stack:
+        Path(around).chmod(0o755)
+        try:
+            disk = stack.enter_context(mounted(Path(around) / "disk", mib))
+        except NoDisk as reason:
+            pytest.skip(str(reason))
+        yield disk.folder
 
 
 @contextmanager

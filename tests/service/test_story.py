@@ -5,11 +5,9 @@ import hashlib
 import hmac
 import io
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from uuid import uuid4
 
@@ -19,6 +17,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.client import Client
+from benchmarks.receiver import Receiver, receiving
 from graphs.service import Running
 from tests.service.pictures import edited, jpeg, photo
 
@@ -28,54 +27,11 @@ AFTER = ("shrink", "blur", "quarter_turn", "greyscale", "border")
 ORIGINAL = "rocket.jpg"
 
 
-class Receiver:
-    """A real HTTP server of a customer, which fails the first three times."""
-
-    def __init__(self) -> None:
-        self.refused = 0
-        self.taken: list[tuple[str, dict[str, Any]]] = []
-        self.headers: list[dict[str, str]] = []
-        self.bodies: list[bytes] = []
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                if outer.refused < 3:
-                    outer.refused += 1
-                    self.send_response(500)
-                else:
-                    outer.headers.append({name.lower(): value for name, value in self.headers.items()})
-                    outer.bodies.append(body)
-                    outer.taken.append((self.headers["webhook-id"], json.loads(body)))
-                    self.send_response(204)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/hook"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def events(self, kind: str, image_id: int | None = None) -> list[dict[str, Any]]:
-        """Data of the events of one kind, in the order in which they came, each once."""
-        seen: dict[str, dict[str, Any]] = {}
-        for number, event in list(self.taken):
-            if event["type"] == kind and (image_id is None or event["data"]["image_id"] == image_id):
-                seen.setdefault(number, event["data"])
-        return list(seen.values())
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    made = Receiver()
-    yield made
-    made.close()
+    """A customer's server, which fails the first three times."""
+    with receiving(refusals=3) as made:
+        yield made
 
 
 @contextmanager
