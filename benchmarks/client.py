@@ -2,7 +2,8 @@
 
 import mimetypes
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from typing import Any, Self
 
 import httpx
@@ -27,6 +28,8 @@ class Client:
             timeout=timeout_s,
             limits=httpx.Limits(max_connections=32),
         )
+        self.refused: Counter[int] = Counter()
+        """Tries of uploads that had to be repeated, by the status of the answer; 0 where there was none."""
 
     def __enter__(self) -> Self:
         return self
@@ -60,13 +63,44 @@ class Client:
                     return int(answer.raise_for_status().json()["id"])
                 if key is None:
                     answer.raise_for_status()
+                self.refused[answer.status_code] += 1
             except httpx.TransportError:
                 if key is None:
                     raise
+                self.refused[0] += 1
             if key is None or attempt == ATTEMPTS - 1:
                 break
             time.sleep(1.0)
         raise RuntimeError(f"{name} could not be uploaded")
+
+    def post(self, path: str, **members: Any) -> Any:
+        """The JSON answer of a POST of a JSON object.
+
+        Raises:
+            httpx.HTTPStatusError: the status is an error.
+        """
+        return self._http.post(path, json=members).raise_for_status().json()
+
+    def put(self, path: str, **members: Any) -> None:
+        """A PUT of a JSON object.
+
+        Raises:
+            httpx.HTTPStatusError: the status is an error.
+        """
+        self._http.put(path, json=members).raise_for_status()
+
+    def until(self, path: str, done: Callable[[Any], bool], *, timeout_s: float = 60.0, pause_s: float = 0.5) -> Any:
+        """The JSON answer of a GET as soon as ``done`` is true of it.
+
+        Raises:
+            TimeoutError: it is not after ``timeout_s`` seconds.
+        """
+        end = time.monotonic() + timeout_s
+        while not done(found := self.get(path)):
+            if time.monotonic() > end:
+                raise TimeoutError(f"{path} is still {found}")
+            time.sleep(pause_s)
+        return found
 
     def delete(self, image_id: int) -> int:
         """Deletes an image; returns the status of the answer."""

@@ -20,10 +20,10 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.backfill_faults import installation
 from benchmarks.client import Client
-from benchmarks.faults import pictures
 from benchmarks.mixed_load import KINDS, Load, Phase
+from benchmarks.pictures import pictures
+from benchmarks.servers import installation
 from graphs.check import check
 from graphs.cluster import CONFIG, RayCluster
 from graphs.replicas import Replica, replicas_of

@@ -1,0 +1,48 @@
+"""Fault drills: everything that can go wrong goes wrong under load, and afterwards all that was acknowledged is there.
+
+    python -m benchmarks.drills PHOTOS [--pictures 24] [--clients 8] [--seed 1] [--drill NAME …]
+
+Two installations in folders of their own (removed afterwards) take the same uploads, photos and edited copies of them; one
+picture of each drill is in a bank. In the first nothing happens; in the second one drill after another disturbs a batch of
+uploads. After each drill: every acknowledged upload is PROCESSED exactly once or FAILED with a reason; links and verdicts
+are those of the undisturbed run; every event came to the webhook; the audit's chain holds; `safeguard check` finds no
+object, row or vector that is missing, double or too many. PostgreSQL, S3 and the Ray head are brought back by `up`, the rest
+comes back by itself. What is drawn (which process, when) is told by the seed. Exit code 1 on any trouble.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.drills.full_disks import FULL_DISKS
+from benchmarks.drills.kills import KILLS
+from benchmarks.drills.load import batches
+from benchmarks.drills.pauses import PAUSES
+from benchmarks.drills.runner import Runner, show
+
+DRILLS = {drill.name: drill for drill in (*KILLS, *PAUSES, *FULL_DISKS)}
+
+
+def main() -> None:
+    """Runs the drills that are named, or all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("--pictures", type=int, default=24, help="of each drill")
+    parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--drill", action="append", choices=DRILLS, metavar="NAME", help=", ".join(DRILLS))
+    options = parser.parse_args()
+    console, begun = Console(width=140, highlight=False), time.monotonic()
+    chosen = [DRILLS[name] for name in options.drill or DRILLS]
+    data = batches(options.photos, [drill.batches * options.pictures for drill in chosen])
+    results = Runner(list(zip(chosen, data, strict=True)), options.clients, options.seed, console).run()
+    troubles = show(results, console)
+    console.print(f"{len(chosen)} drills in {(time.monotonic() - begun) / 60:.1f} minutes")
+    sys.exit(bool(troubles))
+
+
+if __name__ == "__main__":
+    main()
