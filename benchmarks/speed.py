@@ -18,11 +18,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import psutil
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.client import Client
+from benchmarks.memory import Memory, memory, total
 from configs.models import load_models
 from configs.settings import Settings
 from deployments.pipeline.look import look
@@ -74,30 +74,6 @@ def quantiles(call: Callable[[int], object], times: int) -> tuple[float, float]:
     return float(np.quantile(taken, 0.5) * 1000), float(np.quantile(taken, 0.95) * 1000)
 
 
-def memory(home: Path) -> dict[str, float]:
-    """MiB of proportional set size by kind of process, for all that belong to the installation."""
-    found: dict[str, float] = {}
-    for process in psutil.process_iter():
-        try:
-            environment, command = process.environ(), process.cmdline()
-            mine = environment.get("SAFEGUARD_HOME") == str(home) or any(str(home) in part for part in command)
-            inside = process.name() == "postgres" and str(home) in process.cwd()
-            if process.pid == os.getpid() or not (mine or inside):
-                continue
-            size = process.memory_full_info().pss / 2**20
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-        title = " ".join(command[:1])
-        kind = (
-            title.split(":")[4].split(".")[0] if title.startswith("ray::ServeReplica")
-            else "PostgreSQL" if process.name() == "postgres"
-            else "S3" if "weed" in title
-            else "Ray and Serve"
-        )  # fmt: skip
-        found[kind] = found.get(kind, 0.0) + size
-    return found
-
-
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -113,7 +89,7 @@ def main() -> None:
     try:
         running = up(home, say=lambda _: None)
         through_service(running, data[:32], 8, 9)  # warm
-        rest = memory(home)
+        rest = memory(running.settings)
         rates: list[tuple[float, float]] = []
         accepted = processed = 0
         busy = rest
@@ -123,7 +99,7 @@ def main() -> None:
             with ThreadPoolExecutor(1) as pool:
                 job = pool.submit(through_service, running, part, options.clients, turn)
                 time.sleep(max(2.0, options.pictures / down_rate / 2))
-                busy = memory(home)
+                busy = memory(running.settings)
                 rate, took, done = job.result()
             accepted, processed = accepted + took, processed + done
             rates.append((down_rate, rate))
@@ -150,9 +126,9 @@ def main() -> None:
         table = Table(title="memory, MiB (proportional set size)")
         for column in ("process", "at rest", "under load"):
             table.add_column(column, justify="left" if column == "process" else "right")
-        for kind in sorted(busy, key=lambda kind: -busy[kind]):
-            table.add_row(kind, f"{rest.get(kind, 0):.0f}", f"{busy[kind]:.0f}")
-        table.add_row("all", f"{sum(rest.values()):.0f}", f"{sum(busy.values()):.0f}")
+        for kind in sorted(busy, key=lambda kind: -busy[kind].pss_mib):
+            table.add_row(kind, f"{rest.get(kind, Memory()).pss_mib:.0f}", f"{busy[kind].pss_mib:.0f}")
+        table.add_row("all", f"{total(rest.values()).pss_mib:.0f}", f"{total(busy.values()).pss_mib:.0f}")
         console.print(table)
     finally:
         down(home)

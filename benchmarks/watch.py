@@ -8,6 +8,8 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.memory import kind_of
+
 
 @dataclass
 class Spent:
@@ -37,11 +39,13 @@ class Watch(threading.Thread):
         job_mib = 0.0
         for process in psutil.process_iter():
             try:
-                command = " ".join(process.cmdline())
-                if str(self._home) not in command and process.environ().get("SAFEGUARD_HOME") != str(self._home):
+                command = process.cmdline()
+                if str(self._home) not in " ".join(command) and process.environ().get("SAFEGUARD_HOME") != str(
+                    self._home
+                ):
                     continue
                 times, key = process.cpu_times(), (process.pid, process.create_time())
-                kind = _kind(process.name(), command)
+                kind = kind_of(process.name(), command)
                 used = times.user + times.system
                 self._first.setdefault(key, 0.0 if process.create_time() >= begun else used)
                 self._last[key] = (kind, used)
@@ -64,15 +68,3 @@ class Watch(threading.Thread):
         for key, (kind, used) in self._last.items():
             spent[kind] += used - self._first[key]
         return Spent(dict(spent), self._peak)
-
-
-def _kind(name: str, command: str) -> str:
-    if "MapWorker" in command:
-        return "job: reading and networks" if "Describer" in command else (
-            "job: matching" if "Matcher" in command else "job: writing"
-        )  # fmt: skip
-    if "graphs.backfill" in command:
-        return "job: runner"
-    if "ServeReplica" in command:
-        return command.split(":")[4].split(".")[0].split()[0]
-    return "PostgreSQL" if name == "postgres" else "S3" if "weed" in command else "Ray and Serve"
