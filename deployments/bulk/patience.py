@@ -6,21 +6,15 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-import asyncpg
 from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
-from storage.database import storage_full
-from storage.errors import Refused, Unavailable
+from storage.errors import Refused
 from storage.objects import ListedPage, ObjectStore
+from storage.outages import part_is_down
 
 _log = logging.getLogger(__name__)
 OUTAGE_S = 300.0
-_DOWN = (
-    Unavailable, OSError, TimeoutError, RayError, RayServeException, InterfaceError, OperationalError,
-    asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError,
-)  # fmt: skip
 T = TypeVar("T")
 
 
@@ -28,9 +22,7 @@ def is_outage(error: Exception) -> bool:
     """Whether a part of the platform is down, rather than something wrong with what was asked."""
     if isinstance(error, RayTaskError) and isinstance(error.cause, Exception):
         return is_outage(error.cause)
-    if isinstance(error, DBAPIError) and error.connection_invalidated:
-        return True
-    return (isinstance(error, _DOWN) or storage_full(error) is not None) and not isinstance(error, Refused)
+    return (part_is_down(error) or isinstance(error, RayError | RayServeException)) and not isinstance(error, Refused)
 
 
 class PatientLister:

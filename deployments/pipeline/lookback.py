@@ -6,21 +6,17 @@ import logging
 import time
 from collections.abc import Callable
 
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-
 from deployments.background import BackgroundLoops
 from deployments.pipeline.lookback_work import LookBackWorker
 from deployments.pipeline.processor import Processor
 from storage import lookback_claims
 from storage.bank_terms import end_terms
-from storage.database import storage_full
-from storage.errors import StaleClaim, Unavailable
+from storage.errors import StaleClaim
 from storage.lookback_claims import HeldLookBack
+from storage.outages import part_is_down
 from storage.signals import Signal
 
 _log = logging.getLogger(__name__)
-_DOWN = (Unavailable, OSError, TimeoutError, InterfaceError, OperationalError)
-"""Says by itself that a part of the platform, not the look-back, is at fault."""
 _TURN_S = 5.0
 """A look-back is worked on for so long, then the next one has its turn."""
 _POLITE_S = 2.0
@@ -117,8 +113,7 @@ class LookBackLoop:
 
     async def _fallen(self, held: HeldLookBack, error: Exception) -> None:
         settings = self._processor.settings
-        lost = isinstance(error, DBAPIError) and error.connection_invalidated
-        down = isinstance(error, _DOWN) or lost or storage_full(error) is not None
+        down = part_is_down(error)
         _log.warning("a step of look-back %d failed: %s", held.id, type(error).__name__, exc_info=not down)
         reason = "a part of the platform did not answer; it goes on by itself" if down else _REASON
         try:

@@ -27,17 +27,14 @@ from deployments.vision.views import View
 from storage import claims as claiming
 from storage import held_up, image_members, images
 from storage.claims import Claim, FoundObject, Outcome
-from storage.database import storage_full
 from storage.errors import NotFound, SafeGuardError, TooLarge, Unavailable, UnsupportedImage
 from storage.links import Link
 from storage.objects import ObjectStore
+from storage.outages import part_is_down
 from storage.tables import Status
 from storage.vectors import PDQ_SPACE, VectorRows
 
 _log = logging.getLogger(__name__)
-_DOWN = (Unavailable, OSError, TimeoutError)
-"""Says by itself that a part of the platform, not a picture, is at fault."""
-
 
 _ENDS = {Status.FAILED: "failed", Status.UPLOADED: "retried", None: "late"}
 """What is counted of a claim that was given back."""
@@ -126,8 +123,7 @@ class Processor:
 
     async def _fallen(self, group: Sequence[Claim], error: Exception) -> None:
         _log.warning("processing of %d pictures failed: %s", len(group), type(error).__name__, exc_info=error)
-        down = isinstance(error, _DOWN) or storage_full(error) is not None
-        if down or not await self._healthy(group[0].model_name):
+        if part_is_down(error) or not await self._healthy(group[0].model_name):
             await self._release(group, "a part of the platform was not available", blameless=True)
         elif len(group) == 1:
             await self._release(group, "the picture could not be processed")

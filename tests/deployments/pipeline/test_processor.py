@@ -6,14 +6,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image as Pillow
-from sqlalchemy import text
+from pydantic import SecretStr
+from sqlalchemy import make_url, text
 
+from benchmarks.drills.relay import RESET, Fate, Relay
 from configs.models import ModelSpec
+from configs.settings import Settings
 from deployments.pipeline.networks import LocalNetworks
 from deployments.pipeline.processor import Processor
 from deployments.similarity.reader import Query, VectorReader
 from deployments.similarity.replicas import spaces_of
 from storage import images
+from storage.database import create_engine, database_dsn, ping
 from storage.errors import Unavailable
 from storage.objects import ObjectStore
 from storage.vectors import PDQ_SPACE
@@ -122,6 +126,27 @@ async def test_an_object_store_that_is_down_costs_no_attempt(processor: Processo
     assert await state(processor.engine, image) == ("UPLOADED", 0, None)
     await run_queue(processor)
     assert await state(processor.engine, image) == ("PROCESSED", 1, None)
+
+
+async def test_connections_to_the_database_that_are_lost_cost_no_attempt(
+    processor: Processor, put: Upload, servers: Settings
+) -> None:
+    image = await put(jpeg(photo("coffee.png")))
+    address = make_url(database_dsn(servers))
+    relay = Relay("127.0.0.1", address.port or 0)
+    through = address.set(port=relay.port).render_as_string(hide_password=False)
+    engine = create_engine(servers.model_copy(update={"database_url": SecretStr(through)}), pool_size=1)
+    for _ in range(processor.settings.max_attempts + 1):
+        (held,) = await claim_all(processor)
+        await ping(engine)
+        relay.disturb(iter([Fate(RESET, False, 300, 0.0)]))  # in the middle of its statements
+        await replace(processor, engine=engine).process([held])
+    assert relay.befell == {RESET: processor.settings.max_attempts + 1}
+    assert await state(processor.engine, image) == ("UPLOADED", 1, None), "what may be written is replaced by the next"
+    await engine.dispose()
+    relay.close()
+    await run_queue(processor)
+    assert await state(processor.engine, image) == ("PROCESSED", 2, None)
 
 
 async def test_a_picture_that_breaks_a_network_fails_alone(
