@@ -36,7 +36,7 @@ from storage.bank_import import import_list
 from storage.bank_rules import PDQ_DISTANCE
 from storage.banks import NewBank
 from storage.database import create_engine
-from storage.vectors import VectorRows
+from storage.vector_rows import VectorRows
 
 STORED = 10_000
 """About as many as tables hold that are searched in memory (the setting ``exact_search_rows``)."""

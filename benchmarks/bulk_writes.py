@@ -28,7 +28,7 @@ from storage.corpus import CorpusObject
 from storage.database import create_engine
 from storage.links import Link
 from storage.objects import ObjectStore
-from storage.vectors import VectorRows
+from storage.vector_rows import VectorRows
 
 UNIT, LINKS, DETECTIONS = 16, 2, 2
 REGIONS = {"pdq": 1, "lite0": 7, "shape": 10}

@@ -23,7 +23,8 @@ from rich.table import Table
 
 from deployments.similarity.index import ExactIndex
 from storage.vector_index import SearchEffort, nearest
-from storage.vectors import VectorRows, VectorSpace, VectorTable
+from storage.vector_rows import VectorRows, VectorSpace
+from storage.vectors import VectorTable, schema_of
 
 K = 10
 
@@ -92,7 +93,7 @@ async def compare(options: argparse.Namespace, folder: Path, console: Console) -
         "IVF_HNSW_SQ": [SearchEffort(ef=ef, refine=r, probes=1) for ef, r in ((64, 2), (150, 3), (300, 5), (600, 5))],
     }
     for number, (name, config) in enumerate(kinds.items()):
-        made = await connection.create_table(f"t{number}", schema=space.schema)
+        made = await connection.create_table(f"t{number}", schema=schema_of(space))
         vectors = VectorTable(space, made)
         await vectors.append(rows, 0)
         size = sum(path.stat().st_size for path in (folder / f"t{number}.lance").rglob("*") if path.is_file())

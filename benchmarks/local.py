@@ -11,7 +11,7 @@ from deployments.pipeline.networks import LocalNetworks
 from deployments.pipeline.processor import vector_rows
 from deployments.pipeline.verification import rounds
 from deployments.similarity.index import ExactIndex
-from deployments.similarity.reader import Hit
+from deployments.similarity.queries import Hit
 from deployments.similarity.replicas import spaces_of
 from deployments.vision.details import Details
 from deployments.vision.shape import ShapeDescriptor

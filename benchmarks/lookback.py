@@ -36,7 +36,8 @@ from deployments.pipeline.lookback_work import LookBackWorker
 from deployments.pipeline.networks import LocalNetworks
 from deployments.pipeline.processor import Processor, vector_rows
 from deployments.pipeline.verification import Verifier
-from deployments.similarity.reader import Hit, Query, VectorReader
+from deployments.similarity.queries import Hit, Query
+from deployments.similarity.reader import VectorReader
 from deployments.similarity.replicas import known_spaces
 from deployments.similarity.writer import VectorWriter
 from deployments.vision.factory import build_shapes
@@ -48,7 +49,7 @@ from storage.features import features_key
 from storage.lookback_tables import LookBack, LookBackKind
 from storage.objects import ObjectStore
 from storage.policy_changes import ensure_active
-from storage.vectors import VectorRows
+from storage.vector_rows import VectorRows
 
 NOISE = 0.35
 """Length of the noise that is added to the vectors of length 1 of real strangers."""

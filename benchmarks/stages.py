@@ -27,7 +27,7 @@ from configs.settings import Settings
 from deployments.pipeline.confidence import confidence
 from deployments.pipeline.look import Look
 from deployments.pipeline.verification import best_alignment
-from deployments.similarity.reader import Hit
+from deployments.similarity.queries import Hit
 from deployments.vision.decoding import decode
 from deployments.vision.details import Details, details_of
 from deployments.vision.factory import build_descriptor, build_detector
@@ -39,7 +39,7 @@ from deployments.vision.pdq import pdq_hashes
 from deployments.vision.shape import ShapeDescriptor
 from deployments.vision.template import Templates, match_template
 from deployments.vision.views import WHOLE, View, frames_of, views_of
-from storage.vectors import PDQ_SPACE
+from storage.vector_rows import PDQ_SPACE
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from graphs.check_report import Kind, Report
 from storage.consistency import Ids, IdSet, ImageRow, Presence, presence, rows_of, unknown_images
 from storage.repairs import audit, lock_unchanged, requeue
 from storage.tables import Status
-from storage.vectors import VectorSpace
+from storage.vector_rows import VectorSpace
 
 _BELOW_ALL = -(2**62)
 _AT_ONCE = 1000

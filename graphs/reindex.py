@@ -27,7 +27,8 @@ from storage.generations import Agreement, State
 from storage.job_tables import Job, JobStatus
 from storage.tables import Generation
 from storage.vector_index import SearchEffort, index_state, measure_recall
-from storage.vectors import VectorSpace, VectorTable, connect
+from storage.vector_rows import VectorSpace
+from storage.vectors import VectorTable, connect
 
 _DROP_TIMEOUT_S = 60.0
 _SAMPLE = 100

@@ -14,7 +14,8 @@ from storage.database import reading
 from storage.errors import NotFound
 from storage.features import picture_of
 from storage.objects import ObjectStore, StoredObject
-from storage.vectors import VectorSpace, VectorTable, read_regions
+from storage.vector_rows import VectorSpace
+from storage.vectors import VectorTable, read_regions
 
 Ids = NDArray[np.int64]
 _REGION_BITS = 16

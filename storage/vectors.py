@@ -1,7 +1,6 @@
 """Vectors in LanceDB on S3: one table for each descriptor version. One writer appends; readers follow by ``seq``."""
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -12,8 +11,8 @@ from numpy.typing import NDArray
 
 from configs.settings import Settings
 from storage.errors import Unavailable
+from storage.vector_rows import VectorRows, VectorSpace
 
-PDQ_BYTES = 32
 _BROKEN = (OSError, RuntimeError, ValueError)
 """What LanceDB raises where the store does not answer."""
 TRUSTED_S = 5.0
@@ -21,104 +20,52 @@ TRUSTED_S = 5.0
 sees each drop, though the versions of the new table begin at 1 again."""
 
 
-@dataclass(frozen=True)
-class VectorSpace:
-    """What one table holds.
-
-    Args:
-        name: descriptor ``name@version``.
-        dim: numbers a vector (bytes for a binary one).
-        binary: uint8 bit strings compared by Hamming distance; else float16 compared by dot product.
-    """
-
-    name: str
-    dim: int
-    binary: bool = False
-
-    @property
-    def table_name(self) -> str:
-        """The LanceDB table; letters, digits, ``_ - .`` only."""
-        return self.name.replace("@", "-v")
-
-    @property
-    def schema(self) -> pa.Schema:
-        """Columns: seq int64 (grows with each row), image_id int64, region int16, box float32[4], vector."""
-        element = pa.uint8() if self.binary else pa.float16()
-        return pa.schema(
-            [
-                pa.field("seq", pa.int64(), nullable=False),
-                pa.field("image_id", pa.int64(), nullable=False),
-                pa.field("region", pa.int16(), nullable=False),
-                pa.field("box", pa.list_(pa.float32(), 4), nullable=False),
-                pa.field("vector", pa.list_(element, self.dim), nullable=False),
-            ]
-        )
+def schema_of(space: VectorSpace) -> pa.Schema:
+    """Columns: seq int64 (grows with each row), image_id int64, region int16, box float32[4], vector."""
+    element = pa.uint8() if space.binary else pa.float16()
+    return pa.schema(
+        [
+            pa.field("seq", pa.int64(), nullable=False),
+            pa.field("image_id", pa.int64(), nullable=False),
+            pa.field("region", pa.int16(), nullable=False),
+            pa.field("box", pa.list_(pa.float32(), 4), nullable=False),
+            pa.field("vector", pa.list_(element, space.dim), nullable=False),
+        ]
+    )
 
 
-PDQ_SPACE = VectorSpace("pdq@1", PDQ_BYTES, binary=True)
+def _to_arrow(rows: VectorRows, space: VectorSpace, first_seq: int) -> pa.Table:
+    """An Arrow table in the layout of ``space``, seq counting from ``first_seq``."""
+    vectors = np.ascontiguousarray(rows.vectors, np.uint8 if space.binary else np.float16)
+    if vectors.shape != (len(rows), space.dim):
+        raise ValueError(f"{space.name} takes [n, {space.dim}] vectors, got {list(vectors.shape)}")
+    boxes = np.ascontiguousarray(rows.boxes, np.float32).reshape(-1)
+    return pa.table(
+        [
+            pa.array(np.arange(first_seq, first_seq + len(rows), dtype=np.int64)),
+            pa.array(rows.image_ids.astype(np.int64)),
+            pa.array(rows.regions.astype(np.int16)),
+            pa.FixedSizeListArray.from_arrays(pa.array(boxes), 4),
+            pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), space.dim),
+        ],
+        schema=schema_of(space),
+    )
 
 
-@dataclass(frozen=True)
-class VectorRows:
-    """Rows of one table.
+def _from_arrow(table: pa.Table, space: VectorSpace) -> VectorRows:
+    """The rows of an Arrow table read from LanceDB."""
 
-    Args:
-        image_ids: int64[n].
-        regions: int16[n]; 0 is the whole picture.
-        boxes: float32[n, 4], the region as shares of width and height (x0, y0, x1, y1).
-        vectors: float[n, dim] of length 1, or uint8[n, 32].
-    """
+    def matrix(column: str, width: int) -> NDArray[Any]:
+        flat = pa.chunked_array([chunk.flatten() for chunk in table[column].chunks] or [[]])
+        values: NDArray[Any] = flat.to_numpy() if table.num_rows else np.empty(0, np.uint8)
+        return values.reshape(-1, width)
 
-    image_ids: NDArray[np.int64]
-    regions: NDArray[np.int16]
-    boxes: NDArray[np.float32]
-    vectors: NDArray[Any]
-
-    def __len__(self) -> int:
-        return len(self.image_ids)
-
-    @staticmethod
-    def concatenate(parts: Sequence["VectorRows"]) -> "VectorRows":
-        """All rows of ``parts``, in order."""
-        return VectorRows(
-            np.concatenate([part.image_ids for part in parts]),
-            np.concatenate([part.regions for part in parts]),
-            np.concatenate([part.boxes for part in parts]),
-            np.concatenate([part.vectors for part in parts]),
-        )
-
-    def to_arrow(self, space: VectorSpace, first_seq: int) -> pa.Table:
-        """An Arrow table in the layout of ``space``, seq counting from ``first_seq``."""
-        vectors = np.ascontiguousarray(self.vectors, np.uint8 if space.binary else np.float16)
-        if vectors.shape != (len(self), space.dim):
-            raise ValueError(f"{space.name} takes [n, {space.dim}] vectors, got {list(vectors.shape)}")
-        boxes = np.ascontiguousarray(self.boxes, np.float32).reshape(-1)
-        return pa.table(
-            [
-                pa.array(np.arange(first_seq, first_seq + len(self), dtype=np.int64)),
-                pa.array(self.image_ids.astype(np.int64)),
-                pa.array(self.regions.astype(np.int16)),
-                pa.FixedSizeListArray.from_arrays(pa.array(boxes), 4),
-                pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), space.dim),
-            ],
-            schema=space.schema,
-        )
-
-    @staticmethod
-    def from_arrow(table: pa.Table, space: VectorSpace) -> "VectorRows":
-        """The rows of an Arrow table read from LanceDB."""
-
-        def matrix(column: str, width: int) -> NDArray[Any]:
-            flat = pa.chunked_array([chunk.flatten() for chunk in table[column].chunks] or [[]])
-            values: NDArray[Any] = flat.to_numpy() if table.num_rows else np.empty(0, np.uint8)
-            return values.reshape(-1, width)
-
-        return VectorRows(
-            table["image_id"].to_numpy().astype(np.int64),
-            table["region"].to_numpy().astype(np.int16),
-            matrix("box", 4).astype(np.float32),
-            matrix("vector", space.dim).astype(np.uint8 if space.binary else np.float16),
-        )
+    return VectorRows(
+        table["image_id"].to_numpy().astype(np.int64),
+        table["region"].to_numpy().astype(np.int16),
+        matrix("box", 4).astype(np.float32),
+        matrix("vector", space.dim).astype(np.uint8 if space.binary else np.float16),
+    )
 
 
 async def connect(settings: Settings) -> Any:
@@ -216,7 +163,9 @@ class VectorTable:
         """
         try:
             if create:
-                return cls(space, await connection.create_table(space.table_name, schema=space.schema, exist_ok=True))
+                return cls(
+                    space, await connection.create_table(space.table_name, schema=schema_of(space), exist_ok=True)
+                )
             if space.table_name not in (await connection.list_tables()).tables:
                 return None
             return cls(space, await connection.open_table(space.table_name))
@@ -255,7 +204,7 @@ class VectorTable:
 
     async def append(self, rows: VectorRows, first_seq: int) -> int:
         """Appends in one commit; returns the version that holds the rows."""
-        return int((await self._table.add(rows.to_arrow(self.space, first_seq))).version)
+        return int((await self._table.add(_to_arrow(rows, self.space, first_seq))).version)
 
     async def delete(self, image_ids: Sequence[int]) -> int:
         """Deletes all rows of some images; returns the version without them."""
@@ -266,15 +215,15 @@ class VectorTable:
         """Rows with a larger seq at this version, and the largest seq seen."""
         table = await self._table.query().where(f"seq > {int(seq)}").to_arrow()
         newest = int(np.max(table["seq"].to_numpy())) if table.num_rows else seq
-        return VectorRows.from_arrow(table, self.space), newest
+        return _from_arrow(table, self.space), newest
 
     async def read_of(self, image_ids: Sequence[int], *, step: int = 2000) -> VectorRows:
         """All rows of some images at this version; reads the ids of the whole table for each ``step`` of them."""
-        parts = [VectorRows.from_arrow(self.space.schema.empty_table(), self.space)]
+        parts = [_from_arrow(schema_of(self.space).empty_table(), self.space)]
         for start in range(0, len(image_ids), step):
             listed = ",".join(str(int(image_id)) for image_id in image_ids[start : start + step])
             found = await self._table.query().where(f"image_id IN ({listed})").to_arrow()
-            parts.append(VectorRows.from_arrow(found, self.space))
+            parts.append(_from_arrow(found, self.space))
         return VectorRows.concatenate(parts)
 
     async def optimize(self, *, keep_versions_s: float = 3600.0) -> int:

@@ -15,7 +15,7 @@ from deployments.pipeline.processor import canary, content_scores, found_objects
 from storage.bulk import BulkFailure, BulkImage, IndexedUnit
 from storage.features import features_key
 from storage.objects import ObjectStore
-from storage.vectors import VectorRows
+from storage.vector_rows import VectorRows
 
 _log = logging.getLogger(__name__)
 _MEDIA_TYPE = "application/octet-stream"

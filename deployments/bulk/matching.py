@@ -18,7 +18,7 @@ from deployments.pipeline.look import Look
 from deployments.pipeline.matching import candidates_query
 from deployments.pipeline.processor import Index
 from deployments.pipeline.verification import Verifier
-from deployments.vision.onnx_networks import limit_opencv_threads
+from deployments.vision.opencv import limit_opencv_threads
 from storage import bulk, image_members, images, job_units
 from storage.bank_changes import Compared
 from storage.database import create_engine

@@ -11,7 +11,7 @@ from deployments.bulk.patience import patiently
 from deployments.bulk.work import Batch, BulkTask, UnitWork, packed, unpacked
 from deployments.pipeline.look import Prepared, prepare
 from deployments.pipeline.processor import canary
-from deployments.vision.onnx_networks import limit_opencv_threads
+from deployments.vision.opencv import limit_opencv_threads
 from deployments.vision.shape import ShapeDescriptor
 from storage.bulk import BulkFailure
 from storage.errors import NotFound, Refused, TooLarge, UnsupportedImage

@@ -9,7 +9,7 @@ from uuid import UUID
 from configs.models import ModelSpec, load_models
 from configs.settings import Settings, load_settings
 from storage.bulk import IndexedUnit
-from storage.vectors import VectorRows
+from storage.vector_rows import VectorRows
 
 Batch = dict[str, Any]
 """A batch of Ray Data: the one column ``work`` of pickled stages' results."""

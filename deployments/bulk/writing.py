@@ -10,7 +10,7 @@ from deployments.bulk.work import Batch, BulkTask, DescribedUnit, packed, unpack
 from deployments.pipeline.replica import RemoteIndex
 from storage import bulk
 from storage.database import create_engine
-from storage.vectors import VectorRows
+from storage.vector_rows import VectorRows
 
 APPLICATION = "safeguard"
 _CALL_TIMEOUT_S = 120.0

@@ -10,7 +10,7 @@ from configs.models import ModelRegistry
 from configs.settings import Settings
 from deployments.ingress.hma.fetching import Fetcher
 from deployments.pipeline.bank_hashes import BankHashes
-from deployments.pipeline.search import Found
+from deployments.pipeline.found import Found
 from deployments.vision.sandbox import Sandbox
 from deployments.webhooks.addresses import Guard
 from storage.objects import ObjectStore

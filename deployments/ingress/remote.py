@@ -11,11 +11,11 @@ from ray.serve.handle import DeploymentHandle
 
 from configs.settings import Settings
 from deployments.job_submission import submit
-from deployments.pipeline.search import Found
-from deployments.similarity.reader import Hit, Query
+from deployments.pipeline.found import Found
+from deployments.similarity.queries import Hit, Query
 from storage.bank_rules import MOST_PDQ_DISTANCE
 from storage.errors import SafeGuardError, Unavailable
-from storage.vectors import PDQ_SPACE
+from storage.vector_rows import PDQ_SPACE
 
 _NETWORKS = ("Pipeline", "Embedder", "Detector")
 

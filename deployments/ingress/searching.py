@@ -12,7 +12,7 @@ from deployments.ingress.context import UsesEngine, UsesObjects, UsesPlatform, U
 from deployments.ingress.documents import problems, shown
 from deployments.ingress.images import read_picture
 from deployments.ingress.schemas import MODEL_NAME, Match, SearchAnswer, Sent, SentId
-from deployments.pipeline.search import Found
+from deployments.pipeline.found import Found
 from storage import images
 from storage.errors import InvalidInput
 from storage.keys import Principal

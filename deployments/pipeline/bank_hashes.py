@@ -5,12 +5,12 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from deployments.pipeline.look import Look
 from deployments.similarity.hash_index import HashIndex
 from storage import bank_hashes
 from storage.bank_changes import Compared, hashes_version
@@ -18,6 +18,18 @@ from storage.bank_changes import Compared, hashes_version
 _log = logging.getLogger(__name__)
 _COUNT_EVERY_S = 60.0
 """Seconds between two looks at how many members have gone: that reads all of them."""
+
+
+class Hashed(Protocol):
+    """A picture with its PDQ hashes, such as a ``Look``."""
+
+    @property
+    def pdq(self) -> NDArray[np.uint8]:
+        """uint8[8, 32], one hash for each orientation."""
+
+    @property
+    def pdq_quality(self) -> int:
+        """0 to 100."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +89,7 @@ class BankHashes:
             _log.info("%d PDQ members of banks were read in %.1f s", added, time.monotonic() - began)
         return made
 
-    async def near(self, looks: Sequence[tuple[int, Look]], *, min_quality: int) -> Compared:
+    async def near(self, looks: Sequence[tuple[int, Hashed]], *, min_quality: int) -> Compared:
         """Members near each of some pictures.
 
         Args:

@@ -9,7 +9,7 @@ from deployments.pipeline.look import Look
 from deployments.pipeline.matching import Candidate, decide, gather
 from deployments.pipeline.overlooked import is_copy, overlooked
 from deployments.pipeline.verification import Verifier
-from deployments.similarity.reader import Hit
+from deployments.similarity.queries import Hit
 from storage import image_members
 from storage.links import Link
 

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from deployments.pipeline.lookback_search import MOST_HITS, Within, crowded
 from deployments.pipeline.processor import Processor
-from deployments.similarity.reader import Query
+from deployments.similarity.queries import Query
 from deployments.vision.decoding import decode
 from deployments.vision.pdq import hamming, pdq_hashes, turned
 from storage import images
 from storage.errors import NotFound, TooLarge, UnsupportedImage
 from storage.lookback_members import Member
 from storage.lookback_steps import Found
-from storage.vectors import PDQ_SPACE
+from storage.vector_rows import PDQ_SPACE
 
 _log = logging.getLogger(__name__)
 _SLACK = 20

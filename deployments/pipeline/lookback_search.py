@@ -11,7 +11,7 @@ from deployments.pipeline.look import Look
 from deployments.pipeline.matching import Candidate, candidates_query, decide, gather
 from deployments.pipeline.processor import Processor
 from deployments.pipeline.verification import thorough
-from deployments.similarity.reader import Hit
+from deployments.similarity.queries import Hit
 from storage import images
 from storage.errors import NotFound, SafeGuardError
 from storage.links import Link

@@ -11,13 +11,13 @@ from typing import Any
 from configs.models import ModelSpec
 from deployments.pipeline.confidence import PDQ_RANDOM, Scores, confidence, terms
 from deployments.pipeline.look import Look
-from deployments.similarity.reader import Hit, Query
+from deployments.similarity.queries import Hit, Query
 from deployments.vision.geometry import Alignment
 from deployments.vision.pdq import ORIENTATIONS
 from deployments.vision.template import TemplateMatch
 from storage.links import Link
 from storage.tables import Relation
-from storage.vectors import PDQ_SPACE
+from storage.vector_rows import PDQ_SPACE
 
 PDQ_BITS = 256
 _PDQ_CANDIDATE = 96

@@ -20,7 +20,7 @@ from deployments.pipeline.generations import Generations
 from deployments.pipeline.linking import Linker
 from deployments.pipeline.look import Look, Networks, look
 from deployments.pipeline.matching import candidates_query
-from deployments.similarity.reader import Hit, Query
+from deployments.similarity.queries import Hit, Query
 from deployments.vision.sandbox import Sandbox
 from deployments.vision.shape import ShapeDescriptor
 from deployments.vision.views import View
@@ -32,7 +32,7 @@ from storage.links import Link
 from storage.objects import ObjectStore
 from storage.outages import part_is_down
 from storage.tables import Status
-from storage.vectors import PDQ_SPACE, VectorRows
+from storage.vector_rows import PDQ_SPACE, VectorRows
 
 _log = logging.getLogger(__name__)
 

@@ -17,18 +17,19 @@ from deployments.detector import DetectCall, Detected
 from deployments.logs import log_to_replica
 from deployments.metrics.meters import stage
 from deployments.pipeline.bank_hashes import BankHashes
+from deployments.pipeline.found import Found
 from deployments.pipeline.generations import Generations
 from deployments.pipeline.limits import Limits
 from deployments.pipeline.linking import Linker
 from deployments.pipeline.lookback import LookBackLoop
 from deployments.pipeline.loop import ClaimLoop
 from deployments.pipeline.processor import Processor
-from deployments.pipeline.search import Found, search
+from deployments.pipeline.search import search
 from deployments.pipeline.verification import Verifier
-from deployments.similarity.reader import Hit, Query
+from deployments.similarity.queries import Hit, Query
 from deployments.vision.factory import build_shapes
 from deployments.vision.interfaces import Box
-from deployments.vision.onnx_networks import limit_opencv_threads
+from deployments.vision.opencv import limit_opencv_threads
 from deployments.vision.sandbox import sandbox_of
 from storage.database import create_engine
 from storage.errors import Unavailable
@@ -37,7 +38,7 @@ from storage.objects import ObjectStore
 from storage.policy_changes import ensure_active
 from storage.queues import UploadSignal
 from storage.signals import Signal
-from storage.vectors import VectorRows
+from storage.vector_rows import VectorRows
 
 _REFUSALS = (RayServeException,)
 """A full queue, no replica. The death of a network's replica is none: the picture may have caused it."""

@@ -1,26 +1,10 @@
 """Searching for a picture without storing it: the same look and the same cascade as for an upload."""
 
-from dataclasses import dataclass
-from typing import Any
-
+from deployments.pipeline.found import Found
 from deployments.pipeline.look import Look
 from deployments.pipeline.matching import candidates_query
 from deployments.pipeline.processor import Processor
 from storage import images
-
-
-@dataclass(frozen=True)
-class Found:
-    """One match of a search."""
-
-    image_id: int
-    name: str
-    s3_path: str
-    relation: str
-    method: str
-    score: float
-    threshold: float
-    evidence: dict[str, Any]
 
 
 async def search(

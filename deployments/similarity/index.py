@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from storage.vectors import VectorRows, VectorSpace
+from storage.vector_rows import VectorRows, VectorSpace
 
 Ids = NDArray[np.int64]
 _BLOCK = 4096

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from deployments.similarity.index import ExactIndex, Ids
 from storage import image_members
 from storage.errors import Unavailable
-from storage.vectors import VectorRows, VectorSpace
+from storage.vector_rows import VectorRows, VectorSpace
 
 Read = Callable[[list[int]], Awaitable[VectorRows]]
 """The rows of some images in one table."""

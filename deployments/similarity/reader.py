@@ -9,55 +9,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from configs.settings import Settings
 from deployments.similarity.index import ExactIndex, Ids, Row
 from deployments.similarity.members import Members
+from deployments.similarity.queries import Hit, Query
 from storage.errors import ConfigurationError, Unavailable
 from storage.vector_index import KIND, IndexState, SearchEffort, index_state, nearest
-from storage.vectors import TRUSTED_S, VectorSpace, VectorTable, connect
+from storage.vector_rows import VectorSpace
+from storage.vectors import TRUSTED_S, VectorTable, connect
 
 _log = logging.getLogger(__name__)
 _BROKEN = (OSError, RuntimeError, ValueError)
-
-
-@dataclass(frozen=True)
-class Query:
-    """One picture to search for.
-
-    Args:
-        vectors: for each space by name, float32[q, dim] or uint8[q, 32].
-        min_scores: for each space, the least score of a hit.
-        exclude: id of the picture itself, if it is stored.
-        k: hits at most for each query vector.
-        members: the images that are members of banks, up to the member of this id at least, are searched by themselves
-            too, ``k`` hits for each vector; None does not.
-        within: stored images with ids above the first, up to and with the second; None is all.
-    """
-
-    vectors: dict[str, NDArray[Any]]
-    min_scores: dict[str, float]
-    exclude: int | None = None
-    k: int = 100
-    members: int | None = None
-    within: tuple[int, int] | None = None
-
-
-@dataclass(frozen=True)
-class Hit:
-    """One stored vector near one of the query's: the box is the stored region as shares of width and height.
-
-    ``member`` says that it was found among the members of banks.
-    """
-
-    space: str
-    image_id: int
-    query_row: int
-    region: int
-    box: tuple[float, float, float, float]
-    score: float
-    member: bool = False
 
 
 @dataclass

@@ -11,12 +11,13 @@ from deployments.logs import log_to_replica
 from deployments.metrics.meters import slots
 from deployments.similarity.members import Members
 from deployments.similarity.metering import measured, show
-from deployments.similarity.reader import Hit, Query, VectorReader
+from deployments.similarity.queries import Hit, Query
+from deployments.similarity.reader import VectorReader
 from deployments.similarity.writer import VectorWriter
 from storage.database import create_engine
 from storage.errors import ConfigurationError, Conflict
 from storage.generations import ensure_live
-from storage.vectors import PDQ_SPACE, VectorRows, VectorSpace
+from storage.vector_rows import PDQ_SPACE, VectorRows, VectorSpace
 
 
 def spaces_of_model(model: ModelSpec) -> list[VectorSpace]:

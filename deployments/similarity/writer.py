@@ -15,7 +15,8 @@ from deployments.stopping import stopped
 from storage.errors import ConfigurationError, Conflict, FencedOut, SafeGuardError, Unavailable
 from storage.fence import Fence, borrow
 from storage.generations import models_of
-from storage.vectors import TRUSTED_S, VectorRows, VectorSpace, VectorTable, connect
+from storage.vector_rows import VectorRows, VectorSpace
+from storage.vectors import TRUSTED_S, VectorTable, connect
 
 _log = logging.getLogger(__name__)
 _FENCE = "vectors"

@@ -3,7 +3,6 @@
 import os
 from typing import Any
 
-import cv2
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
@@ -140,8 +139,3 @@ class OnnxFilter:
             exponents = np.exp(outputs - outputs.max(axis=1, keepdims=True))
             outputs = exponents / exponents.sum(axis=1, keepdims=True)
         return np.asarray(np.clip(outputs[:, self._spec.unsafe].sum(axis=1), 0.0, 1.0), np.float32)
-
-
-def limit_opencv_threads(threads: int = 1) -> None:
-    """OpenCV takes every core unless told otherwise; replicas call this once."""
-    cv2.setNumThreads(threads)

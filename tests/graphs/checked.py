@@ -17,7 +17,8 @@ from graphs.check_report import Kind, Report
 from graphs.check_vectors import Sizes
 from storage.features import features_key
 from storage.tables import Image
-from storage.vectors import PDQ_SPACE, VectorRows, VectorSpace, VectorTable, connect
+from storage.vector_rows import PDQ_SPACE, VectorRows, VectorSpace
+from storage.vectors import VectorTable, connect
 from tests.deployments.pipeline.conftest import Upload, run_queue
 from tests.graphs.own import engine, objects, servers
 from tests.service.pictures import edited, jpeg, photo

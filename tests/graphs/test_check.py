@@ -20,7 +20,8 @@ from storage.consistency import Ids, IdSet, Presence
 from storage.errors import NotFound
 from storage.features import features_key
 from storage.uploads import NewImage, remove, upload
-from storage.vectors import PDQ_SPACE, VectorRows, VectorSpace, connect
+from storage.vector_rows import PDQ_SPACE, VectorRows, VectorSpace
+from storage.vectors import connect
 from tests.deployments.pipeline.conftest import Upload, run_queue, state
 from tests.graphs.checked import (
     SMALL,

@@ -28,7 +28,8 @@ from storage.fence import Fence, borrow
 from storage.objects import ObjectStore
 from storage.tables import Image
 from storage.uploads import NewImage, remove, upload
-from storage.vectors import VectorRows, VectorSpace, VectorTable, connect, read_regions, table_names
+from storage.vector_rows import VectorRows, VectorSpace
+from storage.vectors import VectorTable, connect, read_regions, table_names
 from tests.installation import apart, clear, tampering
 
 

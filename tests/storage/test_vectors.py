@@ -7,7 +7,8 @@ import pytest
 
 from configs.settings import Settings
 from storage.errors import Unavailable
-from storage.vectors import VectorRows, VectorSpace, VectorTable, connect
+from storage.vector_rows import VectorRows, VectorSpace
+from storage.vectors import VectorTable, connect
 
 
 def rows(ids: list[int], dim: int, seed: int = 0) -> VectorRows:

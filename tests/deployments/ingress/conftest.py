@@ -24,7 +24,7 @@ from deployments.ingress.app import create_app
 from deployments.ingress.context import Context
 from deployments.ingress.hma.fetching import Fetcher
 from deployments.pipeline.bank_hashes import BankHashes
-from deployments.pipeline.search import Found
+from deployments.pipeline.found import Found
 from deployments.vision.decoding import decode
 from deployments.vision.pdq import pdq_hashes
 from deployments.vision.sandbox import Sandbox

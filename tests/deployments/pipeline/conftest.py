@@ -20,7 +20,8 @@ from deployments.pipeline.networks import LocalNetworks
 from deployments.pipeline.processor import Processor
 from deployments.pipeline.verification import Verifier
 from deployments.similarity.members import Members
-from deployments.similarity.reader import Hit, Query, VectorReader
+from deployments.similarity.queries import Hit, Query
+from deployments.similarity.reader import VectorReader
 from deployments.similarity.replicas import known_spaces
 from deployments.similarity.writer import VectorWriter
 from deployments.vision.decoding import probe
@@ -32,7 +33,7 @@ from storage.claims import Claim
 from storage.objects import ObjectStore
 from storage.tables import Image
 from storage.uploads import NewImage, upload
-from storage.vectors import VectorRows
+from storage.vector_rows import VectorRows
 
 Upload = Callable[..., Awaitable[Image]]
 

@@ -17,7 +17,8 @@ from deployments.pipeline.linking import Linker
 from deployments.pipeline.lookback_work import LookBackWorker
 from deployments.pipeline.processor import Processor
 from deployments.pipeline.verification import Verifier
-from deployments.similarity.reader import Hit, Query, VectorReader
+from deployments.similarity.queries import Hit, Query
+from deployments.similarity.reader import VectorReader
 from deployments.similarity.replicas import known_spaces
 from deployments.vision.sandbox import sandbox_of
 from storage import lookback_claims

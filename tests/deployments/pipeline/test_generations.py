@@ -14,15 +14,17 @@ from benchmarks.local import LocalNetworks
 from configs.models import Alternative, DescriptorSpec, ModelRegistry, ModelSpec
 from configs.settings import Settings
 from deployments.pipeline import generations as module
+from deployments.pipeline.found import Found
 from deployments.pipeline.generations import Generations, live_spec
 from deployments.pipeline.processor import Processor
-from deployments.pipeline.search import Found, search
+from deployments.pipeline.search import search
 from storage import images
 from storage.errors import ConfigurationError, Unavailable
 from storage.generations import abandon, begin, drop_previous, ensure_live, rollback, switch
 from storage.held_up import waiting
 from storage.tables import Image
-from storage.vectors import VectorSpace, VectorTable, connect
+from storage.vector_rows import VectorSpace
+from storage.vectors import VectorTable, connect
 from tests.deployments.pipeline.conftest import LocalIndex, Upload, run_queue, state, with_networks
 from tests.service.pictures import edited, jpeg, photo
 

@@ -16,7 +16,7 @@ from deployments.pipeline.lookback import LookBackLoop
 from deployments.pipeline.lookback_work import LookBackWorker
 from deployments.pipeline.networks import LocalNetworks
 from deployments.pipeline.processor import Processor
-from deployments.similarity.reader import Hit
+from deployments.similarity.queries import Hit
 from deployments.vision.pdq import pdq_hashes
 from storage import lookback_claims, lookbacks
 from storage.bank_members import HashEntry

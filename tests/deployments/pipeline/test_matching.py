@@ -10,7 +10,7 @@ from configs.settings import Settings
 from deployments.pipeline.confidence import Scores, confidence, terms
 from deployments.pipeline.look import Look
 from deployments.pipeline.matching import Candidate, candidates_query, decide, gather, promising, shortlist, unclear
-from deployments.similarity.reader import Hit
+from deployments.similarity.queries import Hit
 from deployments.vision.geometry import Alignment
 from deployments.vision.template import TemplateMatch
 from deployments.vision.views import View, views_of

@@ -14,13 +14,14 @@ from configs.models import ModelSpec
 from configs.settings import Settings
 from deployments.pipeline.networks import LocalNetworks
 from deployments.pipeline.processor import Processor
-from deployments.similarity.reader import Query, VectorReader
+from deployments.similarity.queries import Query
+from deployments.similarity.reader import VectorReader
 from deployments.similarity.replicas import spaces_of
 from storage import images
 from storage.database import create_engine, database_dsn, ping
 from storage.errors import Unavailable
 from storage.objects import ObjectStore
-from storage.vectors import PDQ_SPACE
+from storage.vector_rows import PDQ_SPACE
 from tests.deployments.pipeline.conftest import (
     Choosy,
     Upload,

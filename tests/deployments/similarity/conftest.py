@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from configs.settings import Settings
 from deployments.similarity.writer import VectorWriter
 from storage.errors import Unavailable
-from storage.vectors import VectorRows, VectorSpace
+from storage.vector_rows import VectorRows, VectorSpace
 
 StartWriter = Callable[..., Awaitable[VectorWriter]]
 _seeds = itertools.count(1)

@@ -14,13 +14,14 @@ from configs.settings import Settings
 from deployments.similarity.index import ExactIndex
 from deployments.similarity.indexer import Indexer
 from deployments.similarity.members import Members
-from deployments.similarity.reader import Query, VectorReader
+from deployments.similarity.queries import Query
+from deployments.similarity.reader import VectorReader
 from deployments.similarity.writer import VectorWriter
 from storage.bank_changes import change_banks
 from storage.index_measurements import measured
 from storage.objects import ObjectStore
 from storage.vector_index import KIND, index_state
-from storage.vectors import VectorRows, VectorSpace
+from storage.vector_rows import VectorRows, VectorSpace
 from tests.banks import bank, member
 from tests.storage.test_claims import stored
 

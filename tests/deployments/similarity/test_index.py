@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from deployments.similarity import index as index_module
 from deployments.similarity.index import ExactIndex
-from storage.vectors import PDQ_SPACE, VectorRows, VectorSpace
+from storage.vector_rows import PDQ_SPACE, VectorRows, VectorSpace
 
 FLOATS = VectorSpace("floats@1", 48)
 

@@ -10,12 +10,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from configs.settings import Settings
 from deployments.similarity.members import Members
-from deployments.similarity.reader import Hit, Query, VectorReader
+from deployments.similarity.queries import Hit, Query
+from deployments.similarity.reader import VectorReader
 from storage import image_members
 from storage.bank_changes import change_banks
 from storage.errors import ConfigurationError
 from storage.objects import ObjectStore
-from storage.vectors import PDQ_SPACE, VectorRows, VectorSpace
+from storage.vector_rows import PDQ_SPACE, VectorRows, VectorSpace
 from tests.banks import bank, member
 from tests.deployments.similarity.conftest import StartWriter, rows_of
 from tests.storage.test_claims import stored

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from configs.settings import Settings
-from deployments.similarity.reader import Query, VectorReader
+from deployments.similarity.queries import Query
+from deployments.similarity.reader import VectorReader
 from storage.errors import ConfigurationError, Unavailable
-from storage.vectors import VectorRows, VectorSpace
+from storage.vector_rows import VectorRows, VectorSpace
 from tests.deployments.similarity.conftest import StartWriter, rows_of
 
 

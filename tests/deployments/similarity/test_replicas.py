@@ -3,7 +3,7 @@
 from configs.models import ModelRegistry, load_models
 from configs.settings import Settings
 from deployments.similarity.replicas import known_spaces, spaces_of, spaces_of_model
-from storage.vectors import PDQ_SPACE, VectorSpace
+from storage.vector_rows import PDQ_SPACE, VectorSpace
 
 
 def test_one_table_for_each_descriptor_and_one_for_pdq() -> None:

@@ -12,7 +12,8 @@ from deployments.similarity.writer import VectorWriter, remove_beside
 from storage.database import create_engine
 from storage.errors import ConfigurationError, Conflict, FencedOut, Unavailable
 from storage.generations import ensure_live
-from storage.vectors import PDQ_SPACE, VectorRows, VectorSpace, VectorTable, connect
+from storage.vector_rows import PDQ_SPACE, VectorRows, VectorSpace
+from storage.vectors import VectorTable, connect
 from tests.deployments.similarity.conftest import StartWriter, rows_of
 
 
