@@ -1,7 +1,6 @@
 """What is open, weak or about to fail in one installation, each with what to do about it. May import all below."""
 
 import asyncio
-import shutil
 import stat
 import time
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from graphs.cluster import PROJECT, RayCluster
 from graphs.doctor_ports import Listening, is_loopback, listening
 from graphs.service import KEY_FILE
 from storage.database import create_engine
+from storage.embedded.disks import disks
 from storage.embedded.stack import EmbeddedServers
 from storage.errors import ConfigurationError
 from storage.keys import list_keys
@@ -190,12 +190,13 @@ def of_isolation(version: int) -> Iterator[Finding]:
 
 
 def of_disk(home: Path) -> Iterator[Finding]:
-    """Room for what comes."""
-    usage = shutil.disk_usage(home)
-    said = f"{usage.free / 2**30:.1f} GiB of {usage.total / 2**30:.1f} GiB are free at {home}"
-    low = usage.free < max(_FREE_BYTES, _FREE_SHARE * usage.total)
-    level = Level.BAD if usage.free < _FREE_BYTES else Level.NOTE if low else Level.OK
-    yield Finding(level, "disk", said, "make room: uploads are refused when it is full" if low else "")
+    """Room for what comes, on every disk that data lie on."""
+    for disk in disks(home):
+        whose = " and ".join(disk.parts)
+        said = f"{disk.free_bytes / 2**30:.1f} GiB of {disk.total_bytes / 2**30:.1f} GiB are free at {disk.folder} ({whose})"
+        low = disk.free_bytes < max(_FREE_BYTES, _FREE_SHARE * disk.total_bytes)
+        level = Level.BAD if disk.free_bytes < _FREE_BYTES else Level.NOTE if low else Level.OK
+        yield Finding(level, "disk", said, "make room: uploads are refused when it is full" if low else "")
 
 
 async def _of_database(settings: Settings) -> list[Finding]:

@@ -207,11 +207,12 @@ CAPACITY = (
     Panel(
         "Disk and database", "bytes",
         (
-            ("sum(ray_node_disk_free)", "disk free"),
-            ("sum(ray_node_disk_usage)", "disk used"),
+            (f"min by (part) ({P}disk_free_bytes)", "free for {{part}}"),
+            ("sum(ray_node_disk_free)", "free on Ray's nodes"),
+            ("sum(ray_node_disk_usage)", "used on Ray's nodes"),
             (f"max({P}database_bytes)", "database"),
         ),
-        "The disk is that of Ray's nodes.",
+        "Parts that share a disk show the same. Of servers that are not embedded ask their own monitoring.",
     ),
     Panel(
         "Cost of these figures", "percentunit",

@@ -116,6 +116,8 @@ METRICS = (
     _gauge("safeguard_job_images_per_second", "speed of the running jobs, over all their runs", _DB, "kind"),
     _gauge("safeguard_job_left_seconds", "expected until the running jobs have ended", _DB, "kind"),
     _gauge("safeguard_database_bytes", "size of the database", _DB),
+    _gauge("safeguard_disk_free_bytes", "room on the disk of the home, or of an embedded postgresql or s3", _DB, "part"),
+    _gauge("safeguard_disk_bytes", "size of that disk", _DB, "part"),
     _gauge("safeguard_collected_timestamp_seconds", "when PostgreSQL was read last for these metrics, Unix time", _DB),
     _counter("safeguard_collection_seconds_total", "time of reading PostgreSQL for these metrics", _DB),
     _counter("safeguard_collections_total", "such readings: ok or failed", _DB, "outcome"),

@@ -5,6 +5,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -12,6 +13,7 @@ from deployments.background import BackgroundLoops
 from deployments.metrics.meters import meters
 from deployments.metrics.registry import Labels
 from storage import figures
+from storage.embedded.disks import disks
 from storage.figures import Figures, SlowFigures
 from storage.tables import Status
 
@@ -49,12 +51,16 @@ class Collector:
         engine: of this loop.
         known: names of the models of models.yaml.
         every_s: pause between two readings; what grows slowly is read every sixth time once it is large.
+        home: of the installation, whose disks are looked at too; None looks at none.
     """
 
-    def __init__(self, engine: AsyncEngine, known: Sequence[str], *, every_s: float = 10.0) -> None:
+    def __init__(
+        self, engine: AsyncEngine, known: Sequence[str], *, every_s: float = 10.0, home: Path | None = None
+    ) -> None:
         self._engine = engine
         self._known = list(known)
         self._every_s = every_s
+        self._home = home
         self._names = ModelNames(known)
         self._slow: SlowFigures | None = None
         self._slow_s = 0.0
@@ -89,6 +95,7 @@ class Collector:
             Exception: whatever the database raises.
         """
         outcome = "failed"
+        await self._show_disks()  # first: they may be why the database does not answer
         try:
             with meters().timed("safeguard_collection_seconds_total"):
                 quick = await figures.figures(self._engine, self._known)
@@ -100,6 +107,18 @@ class Collector:
             outcome = "ok"
         finally:
             meters().add("safeguard_collections_total", outcome=outcome)
+
+    async def _show_disks(self) -> None:
+        if self._home is None:
+            return
+        try:
+            found = await asyncio.to_thread(disks, self._home)
+        except OSError as error:
+            _log.warning("a disk does not say how full it is: %s", error)
+            return
+        of_part = {part: disk for disk in found for part in disk.parts}
+        meters().replace("safeguard_disk_free_bytes", _by_one({part: one.free_bytes for part, one in of_part.items()}))
+        meters().replace("safeguard_disk_bytes", _by_one({part: one.total_bytes for part, one in of_part.items()}))
 
     async def _slow_figures(self) -> SlowFigures:
         if self._slow is None or self._slow_s <= _CHEAP_S or self._rounds % _SLOW_EVERY == 0:

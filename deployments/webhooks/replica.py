@@ -34,7 +34,8 @@ class WebhookSender:
         self._engine = create_engine(settings, pool_size=_POOL)
         self._client = WebhookClient(settings)
         self._sender = Sender(self._engine, settings, self._client, per_webhook=per_webhook, idle_s=idle_s)
-        self._collector = Collector(self._engine, load_models(settings.models_file).known(), every_s=metrics_s)
+        known = load_models(settings.models_file).known()
+        self._collector = Collector(self._engine, known, every_s=metrics_s, home=settings.home)
         await self._sender.start()
         await self._collector.start()
 

@@ -23,6 +23,7 @@ VALUES: dict[str, tuple[str, ...]] = {
     "route": ("POST /image", "GET /image/{image_id}"),
     "reason": ("unauthenticated", "forbidden", "too-large", "limited", "unavailable", "full"),
     "attempt": ("first", "again"),
+    "part": ("home", "postgresql", "s3"),
 }
 OF_METRIC: dict[tuple[str, str], tuple[str, ...]] = {
     ("safeguard_images", "status"): ("UPLOADED", "PROCESSING", "PROCESSED", "FAILED"),

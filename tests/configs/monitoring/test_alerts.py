@@ -84,6 +84,8 @@ FIRING: dict[str, dict[str, str]] = {
 }
 WELL = {
     f"{P}collected_timestamp_seconds": "0+60x60",
+    f'{P}disk_free_bytes{{part="s3"}}': "50x60",
+    f'{P}disk_bytes{{part="s3"}}': "100x60",
     f'{P}http_requests_total{{status="5xx"}}': "0x60",
     f'{P}http_requests_total{{status="2xx"}}': "0+50x60",
     f'{P}http_latency_seconds_bucket{{le="5.0"}}': "0+100x60",
@@ -178,6 +180,19 @@ def test_every_alert_fires(tmp_path: Path) -> None:
         fires = f'count(ALERTS{{alertname="{name}",alertstate="firing"}})'
         cases.append(_case(heard | series, "1500m" if name == "BlocksJump" else "59m", fires, 1))
     done = _run(tmp_path, cases)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_promtool
+def test_the_disk_of_one_part_is_named(tmp_path: Path) -> None:
+    small = {
+        f'{P}{name}{{part="{part}"}}': f"{value}x60"
+        for part, free in (("s3", 5), ("home", 50))
+        for name, value in (("disk_free_bytes", free), ("disk_bytes", 100))
+    }
+    fires = 'count(ALERTS{alertname="DiskNearlyFull",alertstate="firing",part="s3"})'
+    heard = {name: values for name, values in WELL.items() if "disk" not in name}
+    done = _run(tmp_path, [_case(heard | small, "59m", fires, 1)])
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -1,6 +1,7 @@
 """What PostgreSQL holds becomes metrics; names that clients make up do not become labels without end."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -20,12 +21,13 @@ def test_names_that_clients_make_up_are_bounded() -> None:
     ]  # fmt: skip
 
 
-async def test_a_reading_sets_every_gauge_of_the_database(own: tuple[AsyncEngine, ObjectStore]) -> None:
+async def test_a_reading_sets_every_gauge_of_the_database(own: tuple[AsyncEngine, ObjectStore], tmp_path: Path) -> None:
     engine, objects = own
+    (tmp_path / "objects" / "data").mkdir(parents=True)
     await stored(engine, objects, "metrics-queue", 3)
     sink = LocalSink()
     with recording_to(sink):
-        collector = Collector(engine, ["safeguard-v1", "metrics-queue"])
+        collector = Collector(engine, ["safeguard-v1", "metrics-queue"], home=tmp_path)
         await collector.collect()
         await stored(engine, objects, "metrics-queue", 1)
         await collector.collect()
@@ -34,6 +36,8 @@ async def test_a_reading_sets_every_gauge_of_the_database(own: tuple[AsyncEngine
     assert sink.value("safeguard_queue_oldest_seconds", model="metrics-queue") > 0
     assert sink.value("safeguard_collections_total", outcome="ok") == 2
     assert sink.value("safeguard_database_bytes") > 1e6
+    assert sink.series("safeguard_disk_bytes").keys() == {("home",), ("s3",)}
+    assert 0 < sink.value("safeguard_disk_free_bytes", part="s3") < sink.value("safeguard_disk_bytes", part="s3")
     kept = {metric.name for metric in METRICS if sink.series(metric.name)}
     wanted = {one.name for one in METRICS if one.source == Source.DATABASE and one.kind == Kind.GAUGE}
     of_what_is_not_there = {
