@@ -10,15 +10,15 @@ import httpx
 import pytest
 
 from benchmarks.client import Client
+from benchmarks.prometheus import MISSING, Prometheus, installed, prometheus
 from deployments.metrics.catalogue import METRICS
 from graphs.service import Running
-from tests.configs.monitoring.prometheus import Prometheus, needs_prometheus, prometheus
 from tests.configs.monitoring.test_alerts import rules
 from tests.service.pictures import edited, jpeg, photo
 from tools.dashboards import names_in
 from tools.panels import BOARDS, ONLY_SOMEWHERE, RAYS_OWN
 
-pytestmark = [pytest.mark.service, needs_prometheus]
+pytestmark = [pytest.mark.service, pytest.mark.skipif(not installed(), reason=MISSING)]
 NOT_HAPPENED = {
     "ray_safeguard_leases_expired_total", "ray_safeguard_index_recall_ratio", "ray_safeguard_webhook_tries_total",
     "ray_safeguard_jobs", "ray_safeguard_job_objects", "ray_safeguard_job_images_per_second",

@@ -1,4 +1,4 @@
-"""A real Prometheus, started for a test, on a port and in a folder of its own."""
+"""A real Prometheus for a while, on a port and in a folder of its own."""
 
 import json
 import shutil
@@ -13,11 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
+MISSING = "prometheus is not installed (Debian: apt-get install prometheus)"
 
-needs_prometheus = pytest.mark.skipif(
-    shutil.which("prometheus") is None, reason="prometheus is not installed (Debian: apt-get install prometheus)"
-)
+
+def installed() -> bool:
+    """Whether there is one."""
+    return shutil.which("prometheus") is not None
 
 
 class Prometheus:
@@ -34,7 +35,7 @@ class Prometheus:
         """The data of an answer.
 
         Raises:
-            AssertionError: it refuses the question; the message says why.
+            ValueError: it refuses the question; the message says why.
         """
         address = f"{self._url}/api/v1/{path}?{urllib.parse.urlencode(values)}"
         try:
@@ -42,7 +43,7 @@ class Prometheus:
                 return json.load(answer)["data"]
         except urllib.error.HTTPError as error:
             with error:
-                raise AssertionError(f"{values}: {error.read().decode()}") from error
+                raise ValueError(f"{values}: {error.read().decode()}") from error
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         """The series that a query gives now; a scalar is one without labels."""
@@ -53,7 +54,13 @@ class Prometheus:
 
 @contextmanager
 def prometheus(config: Path, data: Path, *, limit_s: float = 60.0) -> Iterator[Prometheus]:
-    """Runs with a configuration until the block ends."""
+    """Runs with a configuration until the block ends.
+
+    Args:
+        data: folder for its database; its log lies beside it.
+    Raises:
+        RuntimeError: it does not come up; the message ends with its log.
+    """
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         port = held.getsockname()[1]
@@ -68,7 +75,8 @@ def prometheus(config: Path, data: Path, *, limit_s: float = 60.0) -> Iterator[P
         url = f"http://127.0.0.1:{port}"
         end = time.monotonic() + limit_s
         while True:
-            assert process.poll() is None and time.monotonic() < end, log.read_text()[-2000:]
+            if process.poll() is not None or time.monotonic() > end:
+                raise RuntimeError(f"Prometheus does not come up: {log.read_text()[-2000:]}")
             try:
                 with urllib.request.urlopen(f"{url}/-/ready", timeout=5):
                     break
