@@ -1,17 +1,38 @@
 """Whether an installation is whole again: every part has as many living processes as before, and all of them are ready."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import psutil
 
-from benchmarks.processes import REPLICAS, census
+from benchmarks.processes import census
 from graphs.cluster import RayCluster
 from graphs.service import Running, ready
 from storage.errors import SafeGuardError
 
 _PAUSE_S = 0.3
+
+
+def lacking(wanted: Mapping[str, int], applications: Mapping[str, Any]) -> list[str]:
+    """What is not RUNNING by Serve's account, in which a replica that was just killed is RUNNING still.
+
+    Args:
+        wanted: replicas by deployment.
+    """
+    found = []
+    for application in applications.values():
+        if application.get("status") != "RUNNING":
+            found.append(f"the application is {application.get('status')}")
+        for name, deployment in application.get("deployments", {}).items():
+            living = sum(
+                one.get("state") == "RUNNING" and bool(one.get("pid")) and psutil.pid_exists(one["pid"])
+                for one in deployment.get("replicas", [])
+            )
+            if living < wanted.get(name, 0):
+                found.append(f"{name}: {living} of {wanted[name]} are RUNNING")
+    return found or ([] if applications else ["there is no application"])
 
 
 class Health:
@@ -36,16 +57,7 @@ class Health:
             applications = RayCluster(self._running.settings).applications()
         except SafeGuardError:
             return ["the Ray dashboard does not answer"]
-        for application in applications.values():
-            if application.get("status") != "RUNNING":
-                return [f"the application is {application.get('status')}"]
-            for name, deployment in application.get("deployments", {}).items():
-                living = sum(
-                    one.get("state") == "RUNNING" and psutil.pid_exists(one.get("pid") or 0)
-                    for one in deployment.get("replicas", [])
-                )
-                if name in REPLICAS and living < self._wanted[name]:
-                    found.append(f"{name}: {living} of {self._wanted[name]} are RUNNING")
+        found = lacking(self._wanted, applications)
         answer = ready(self._running.url)
         if not found and (answer or {}).get("status") != "ready":
             found.append(f"not ready: {answer}")

@@ -71,7 +71,7 @@ def _of(part: str) -> Drill:
 
 
 KILLS = (
-    *(_of(part) for part in PARTS if part != "Serve proxy"),
+    *(_of(part) for part in PARTS),
     Drill(
         "kill-at-random",
         f"kill -9 of {_RANDOM_KILLS} parts that are drawn, at moments that are drawn",
@@ -79,4 +79,3 @@ KILLS = (
         2,
     ),
 )
-"""In HAProxy mode a HAProxy manager stands where Serve's own proxy would."""

@@ -1,5 +1,7 @@
 """The parts of the fault drills that need no installation: what is drawn, what is a process of what, what is a trouble."""
 
+import os
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import pytest
 
 from benchmarks.drills.__main__ import DRILLS
 from benchmarks.drills.drill import random_of
+from benchmarks.drills.health import lacking
 from benchmarks.drills.kills import planned
 from benchmarks.drills.load import batches
 from benchmarks.drills.outcome import Outcome, Picture, broken_promises, differences
@@ -36,7 +39,7 @@ def test_what_is_drawn_is_told_by_the_seed_and_the_drill() -> None:
 
 
 def test_every_part_is_killed_by_a_drill() -> None:
-    for part in set(PARTS) - {"Serve proxy"}:
+    for part in PARTS:
         assert f"kill-{part.replace(' ', '-').lower()}" in DRILLS
 
 
@@ -58,6 +61,21 @@ def test_every_part_is_killed_by_a_drill() -> None:
 )
 def test_a_process_is_known_by_its_title(name: str, command: list[str], part: str | None) -> None:
     assert part_of(name, command) == part
+
+
+def test_a_replica_that_was_just_killed_does_not_count() -> None:
+    def serve(status: str, *pids: int | None) -> dict[str, object]:
+        replicas = [{"state": "RUNNING", "pid": pid} for pid in pids] + [{"state": "STARTING", "pid": os.getpid()}]
+        return {"safeguard": {"status": status, "deployments": {"Ingress": {"replicas": replicas}}}}
+
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    wanted = {"Ingress": 2}
+    assert lacking(wanted, serve("RUNNING", os.getpid(), os.getpid())) == []
+    assert lacking(wanted, serve("RUNNING", os.getpid(), gone.pid)) == ["Ingress: 1 of 2 are RUNNING"]
+    assert lacking(wanted, serve("RUNNING", os.getpid(), None)) == ["Ingress: 1 of 2 are RUNNING"]
+    assert lacking(wanted, serve("DEPLOYING", os.getpid(), os.getpid())) == ["the application is DEPLOYING"]
+    assert lacking(wanted, {}) == ["there is no application"]
 
 
 def test_each_drill_has_pictures_of_its_own(tmp_path: Path) -> None:
