@@ -162,9 +162,10 @@ async def _store(engine: AsyncEngine, objects: ObjectStore, image: Image, new: N
         stored = (
             await connection.execute(_STORED, {"id": image.id, "channel": UPLOAD_CHANNEL, "name": image.model_name})
         ).one_or_none()
-        if stored is None:
-            raise Conflict("the picture was deleted while it was being stored")
-        image.uploaded_at = stored.uploaded_at
+    if stored is None:
+        await objects.delete(image.s3_path)  # whoever deleted the row may have done so before the object was there
+        raise Conflict("the picture was deleted while it was being stored")
+    image.uploaded_at = stored.uploaded_at
     return image
 
 

@@ -89,6 +89,32 @@ async def test_without_the_object_store_nothing_is_seen(engine: AsyncEngine, ser
     assert left == 0
 
 
+class SweptMeanwhile(ObjectStore):
+    """Before the picture arrives, its row is swept away as one that was left long ago."""
+
+    def __init__(self, settings: Settings, engine: AsyncEngine) -> None:
+        super().__init__(settings)
+        self._engine = engine
+
+    async def put(self, key: str, data: bytes, media_type: str) -> None:
+        aged = text("UPDATE image SET created_at = now() - interval '9 days' WHERE s3_path = :key")
+        async with self._engine.begin() as connection:
+            await connection.execute(aged, {"key": key})
+        assert await sweep(self._engine, self, older_than_s=86400 * 8) >= 1
+        await super().put(key, data, media_type)
+
+
+async def test_an_upload_that_is_swept_away_leaves_no_object(
+    engine: AsyncEngine, servers: Settings, objects: ObjectStore, queue: str
+) -> None:
+    store = SweptMeanwhile(servers, engine)
+    before = {one.key async for one in objects.list("images/")}
+    with pytest.raises(Conflict, match="deleted while it was being stored"):
+        await upload(engine, store, new(queue), caller=0)
+    store.close()
+    assert {one.key async for one in objects.list("images/")} <= before
+
+
 async def test_a_retry_gets_the_first_answer(
     engine: AsyncEngine, objects: ObjectStore, queue: str, caller: int
 ) -> None:
