@@ -97,6 +97,11 @@ class Settings(BaseSettings):
         1024, ge=256, le=8192, description="pictures are decoded to at most this long side, pixels"
     )
 
+    queue_limit: int = Field(
+        50_000,
+        ge=0,
+        description="images of one model_name that may wait; more are answered 503 with Retry-After; 0: any number",
+    )
     lease_s: float = Field(60.0, gt=0, description="how long the platform's own claim on a picture is valid, seconds")
     worker_lease_s: float = Field(600.0, gt=0, description="how long an outside worker's claim is valid, seconds")
     max_attempts: int = Field(4, ge=1, le=100, description="claims of one picture before it is FAILED")

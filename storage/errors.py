@@ -9,7 +9,9 @@ SafeGuardError
 ├── UnsupportedImage    not an image we read, or a broken one (415)
 ├── Unauthenticated     no valid key (401)
 ├── Forbidden           the key lacks the scope (403)
-├── RateLimited         the key's limit is used up (429)
+├── NotNow              too much is asked at present; says when to try again
+│   ├── RateLimited     the key's limit is used up (429)
+│   └── QueueFull       too many images wait already (503)
 ├── Unavailable         a part we need does not answer (503)
 │   ├── FencedOut       another writer has taken over
 │   ├── Refused         the object store's keys have no right to what is asked
@@ -67,8 +69,8 @@ class Forbidden(SafeGuardError):
     """The key is valid but lacks the scope."""
 
 
-class RateLimited(SafeGuardError):
-    """The key's limit is used up.
+class NotNow(SafeGuardError):
+    """Too much is asked at present; the same request may be right later.
 
     Args:
         detail: what is limited.
@@ -79,8 +81,16 @@ class RateLimited(SafeGuardError):
         super().__init__(detail)
         self.retry_after_s = retry_after_s
 
-    def __reduce__(self) -> tuple[type["RateLimited"], tuple[str, float]]:
+    def __reduce__(self) -> tuple[type["NotNow"], tuple[str, float]]:
         return type(self), (str(self), self.retry_after_s)
+
+
+class RateLimited(NotNow):
+    """The key's limit is used up."""
+
+
+class QueueFull(NotNow):
+    """As many images as may wait for processing do; nothing was stored."""
 
 
 class Unavailable(SafeGuardError):

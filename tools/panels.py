@@ -164,6 +164,10 @@ CAPACITY = (
         "unauthenticated: wrong keys; limited: a key's limit; unavailable, full: the service.",
     ),
     Panel(
+        "Uploads refused: queue full", "ops", _q(f"sum by (worker) (rate({P}uploads_refused_total[5m]))", "{{worker}}"),
+        "As many wait as SAFEGUARD_QUEUE_LIMIT allows: see the runbook.",
+    ),
+    Panel(
         "Search call", "s",
         (
             (f"histogram_quantile(0.95, sum by (le) (rate({P}index_latency_seconds_bucket[5m])))", "p95"),

@@ -24,6 +24,7 @@ from deployments.ingress import (
     searching,
     webhooks,
 )
+from deployments.ingress.admission import AdmissionControl
 from deployments.ingress.body import FORM_BYTES, BodyLimit
 from deployments.ingress.context import Context
 from deployments.ingress.guessing import WrongKeys
@@ -75,6 +76,7 @@ def create_app(context: Context) -> FastAPI:
     )
     app.state.context = context
     app.state.wrong_keys = WrongKeys(context.settings.wrong_keys_per_minute)
+    app.state.admission = AdmissionControl(context.engine, context.settings.queue_limit, context.registry)
     problems.install(app)
     app.add_middleware(
         BodyLimit,

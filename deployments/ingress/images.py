@@ -16,6 +16,7 @@ from starlette.datastructures import UploadFile
 from configs.models import ModelRegistry
 from configs.settings import Settings
 from deployments.ingress.access import Scope
+from deployments.ingress.admission import AdmissionControl
 from deployments.ingress.body import check, read_form
 from deployments.ingress.context import UsesEngine, UsesObjects, UsesPlatform, UsesRegistry, UsesSandbox, UsesSettings
 from deployments.ingress.documents import problems, shown
@@ -189,11 +190,16 @@ async def upload_image(
         str | None, Header(pattern=r"^[ -~]{1,255}$", description="a repeat with the same key gets the first answer")
     ] = None,
 ) -> Any:
-    """Takes a picture; `model_name` says who processes it: a model of `/models`, or a queue for outside workers."""
+    """Takes a picture; `model_name` says who processes it: a model of `/models`, or a queue for outside workers.
+
+    503 `urn:problem-type:queue-full` means that too many wait there already; `Retry-After` says when to try again.
+    """
+    admission: AdmissionControl = request.app.state.admission
     async with read_form(request) as form:
         values: dict[str, object] = {key: form[key] for key in ("name", "model_name") if key in form}
         fields = check(UploadFields, values)
         refuse_unknown(fields.model_name, registry, settings)
+        await admission.admit(fields.model_name)
         data = await read_picture(form.get("file"), settings)
     limits = {"max_pixels": settings.max_pixels, "max_frames": settings.max_frames}
     info = await sandbox.run(partial(sandbox.probe, data, max_bytes=settings.max_upload_bytes, **limits))

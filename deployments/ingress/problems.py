@@ -29,6 +29,8 @@ from storage.errors import (
     Forbidden,
     InvalidInput,
     NotFound,
+    NotNow,
+    QueueFull,
     RateLimited,
     SafeGuardError,
     StaleClaim,
@@ -55,6 +57,7 @@ _STATUS: dict[type[SafeGuardError], int] = {
     Unauthenticated: 401,
     Forbidden: 403,
     RateLimited: 429,
+    QueueFull: 503,
     Unavailable: 503,
     StorageFull: 507,
 }
@@ -136,7 +139,7 @@ async def _known(_: Request, error: Exception) -> JSONResponse:
     if isinstance(error, InvalidInput):
         errors = [FieldError(field=field, message=message) for field, message in error.errors]
     headers = {}
-    if isinstance(error, RateLimited):
+    if isinstance(error, NotNow):
         headers = {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
     name = re.sub(r"(?<!^)(?=[A-Z])", "-", kind.__name__).lower()
     members: Mapping[str, Any] = getattr(error, "members", {})

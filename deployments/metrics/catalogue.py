@@ -72,6 +72,9 @@ METRICS = (
     _gauge("safeguard_images", "images of a model in a status; above 50,000 the planner's estimate", _DB, "model", "status"),
     _gauge("safeguard_queue_images", "images that wait for the pipeline, or for workers outside", _DB, "worker"),
     _gauge("safeguard_queue_oldest_seconds", "age of the image that waits longest for processing", _DB, "model"),
+    _counter(
+        "safeguard_uploads_refused_total", "uploads refused because as many images as may wait already do", _IN, "worker"
+    ),
     _gauge("safeguard_leases_overdue", "images whose lease is over and that nobody has taken back", _DB),
     _counter("safeguard_leases_expired_total", "claims taken back because their lease was over", Source.SEVERAL),
     _counter("safeguard_claims_total", "claims of the pipeline; attempt is first or again", _PIPE, "attempt"),

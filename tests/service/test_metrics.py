@@ -21,8 +21,8 @@ from tools.panels import BOARDS, ONLY_SOMEWHERE, RAYS_OWN
 pytestmark = [pytest.mark.service, pytest.mark.skipif(not installed(), reason=MISSING)]
 NOT_HAPPENED = {
     "ray_safeguard_leases_expired_total", "ray_safeguard_index_recall_ratio", "ray_safeguard_webhook_tries_total",
-    "ray_safeguard_jobs", "ray_safeguard_job_objects", "ray_safeguard_job_images_per_second",
-    "ray_safeguard_job_left_seconds",
+    "ray_safeguard_uploads_refused_total", "ray_safeguard_jobs", "ray_safeguard_job_objects",
+    "ray_safeguard_job_images_per_second", "ray_safeguard_job_left_seconds",
 }  # fmt: skip
 """What this test brings about none of: jobs, webhooks, lost claims, a large index."""
 OF_RAY = {

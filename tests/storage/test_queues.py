@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from configs.settings import Settings
 from storage.claims import claim
 from storage.objects import ObjectStore
-from storage.queues import UploadSignal, queues, record_poll
+from storage.queues import Backlog, UploadSignal, backlog, demand, queues, record_poll
 from storage.uploads import NewImage, upload
 
 
@@ -24,6 +24,37 @@ async def test_waiting_and_claimed_are_counted(engine: AsyncEngine, objects: Obj
     found = {one.model_name: one for one in await queues(engine)}
     assert (found[name].waiting, found[name].processing) == (2, 1) and found[name].last_polled_at
     assert (found[name + "-misspelt"].waiting, found[name + "-misspelt"].processing) == (0, 0)
+
+
+async def test_a_backlog_says_what_was_claimed_since_the_reading_before(
+    engine: AsyncEngine, objects: ObjectStore
+) -> None:
+    name = f"queues-{uuid.uuid4().hex}"
+    ids = [(await upload(engine, objects, NewImage("a", name, b"x", "image/png", 1, 1), caller=0)).id for _ in range(5)]
+    assert await backlog(engine, name, most=100) == Backlog(5, 0, ids[4])
+    assert await backlog(engine, name, most=3) == Backlog(3, 0, ids[2])
+    await claim(engine, [name], 2, lease_s=60, max_attempts=3)
+    await upload(engine, objects, NewImage("a", name, b"x", "image/png", 1, 1), caller=0)
+    again = await backlog(engine, name, most=100, newest=ids[4] or 0)
+    assert (again.waiting, again.left) == (4, 3)
+    assert await backlog(engine, name + "-empty", most=100) == Backlog(0, 0, 0)
+
+
+async def test_the_demand_of_several_queues_is_one(engine: AsyncEngine, objects: ObjectStore) -> None:
+    first, second = (f"queues-{uuid.uuid4().hex}" for _ in range(2))
+    assert await demand(engine, [first, second], most=10) == (0, 0.0)
+    for name in (first, first, first, second):
+        await upload(engine, objects, NewImage("a", name, b"x", "image/png", 1, 1), caller=0)
+    async with engine.begin() as connection:
+        await connection.execute(
+            text("UPDATE image SET uploaded_at = now() - interval '90 s' WHERE model_name = :name"), {"name": second}
+        )
+    waiting, oldest_s = await demand(engine, [first, second], most=2)
+    assert waiting == 3 and 90 <= oldest_s < 150
+    waiting, oldest_s = await demand(engine, [first], most=10)
+    assert waiting == 3 and oldest_s < 60
+    await claim(engine, [second], 1, lease_s=60, max_attempts=3)
+    assert (await demand(engine, [second], most=10)) == (0, 0.0)
 
 
 async def test_an_upload_wakes_even_after_a_lost_connection(

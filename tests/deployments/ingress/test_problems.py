@@ -42,6 +42,7 @@ async def answer_to(error: Exception) -> httpx.Response:
         (errors.Unauthenticated("who"), 401, "unauthenticated"),
         (errors.Forbidden("not you"), 403, "forbidden"),
         (errors.RateLimited("slow down", 16.2), 429, "rate-limited"),
+        (errors.QueueFull("many wait", 3.2), 503, "queue-full"),
         (errors.Unavailable("away"), 503, "unavailable"),
         (errors.FencedOut("replaced"), 503, "unavailable"),
         (errors.StorageFull("no room"), 507, "storage-full"),
@@ -66,7 +67,7 @@ def every_error(root: type[errors.SafeGuardError]) -> set[type[errors.SafeGuardE
 
 
 def test_every_error_for_clients_has_a_status() -> None:
-    inner = {errors.SafeGuardError, errors.ConfigurationError}
+    inner = {errors.SafeGuardError, errors.NotNow, errors.ConfigurationError}
     named = {kind for kind in every_error(errors.SafeGuardError) if kind.__module__ == errors.__name__}
     assert {kind for kind in named if problems._kind(kind.__new__(kind)) is None} == inner
 
@@ -76,6 +77,7 @@ async def test_a_field_and_a_pause_are_told() -> None:
     assert shown["errors"] == [{"field": "name", "message": "too long"}]
     assert (await answer_to(errors.RateLimited("slow down", 16.2))).headers["retry-after"] == "17"
     assert (await answer_to(errors.RateLimited("slow down", 0.0))).headers["retry-after"] == "1"
+    assert (await answer_to(errors.QueueFull("many wait", 41.5))).headers["retry-after"] == "42"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,105 @@
+"""Whether one more image may wait: a bound on every queue, known from a count now and then. Knows no route."""
+
+import asyncio
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Container
+from dataclasses import dataclass, field
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from deployments.metrics.meters import meters
+from storage.errors import QueueFull
+from storage.queues import Backlog, backlog
+
+_EVERY_S = 1.0
+_SHARE = 0.05
+"""Of the time, at most, counting may take: a long queue is counted less often."""
+_SMOOTH_S = 30.0
+_ROOM = 0.05
+"""Of the limit: a refused client is told to come back when so much of the queue is worked off, since others come then too."""
+_UNKNOWN_S = 10.0
+_MOST_S = 120.0
+_MOST_QUEUES = 1_000
+
+
+@dataclass
+class _Queue:
+    """What one replica knows of one queue."""
+
+    waiting: int = 0
+    counted: int = 0
+    newest: int = 0
+    read_at: float = -math.inf
+    due: float = -math.inf
+    per_s: float | None = None
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def take(self, found: Backlog, now: float, took_s: float) -> None:
+        """A reading. How fast a queue is worked off shows only while it is never empty; else it shows how little comes."""
+        since_s = now - self.read_at
+        if found.left:
+            per_s = max(0, self.counted - found.left) / since_s
+            weight = 1.0 if self.per_s is None else 1.0 - math.exp(-since_s / _SMOOTH_S)
+            self.per_s = (self.per_s or 0.0) + weight * (per_s - (self.per_s or 0.0))
+        self.waiting = self.counted = found.waiting
+        self.newest, self.read_at = found.newest, now
+        self.due = now + max(_EVERY_S, took_s / _SHARE)
+
+
+class AdmissionControl:
+    """Keeps every queue below a limit, each replica from its own readings of PostgreSQL.
+
+    A queue is counted once a second at most, and between two counts what this replica lets in is added; so several replicas
+    together may let a second's uploads too many in.
+
+    Args:
+        engine: of this loop.
+        limit: images of one model_name that may wait; 0 is no limit.
+        known: models that the pipeline works on; only the label of a metric depends on it.
+        clock: seconds that only grow.
+    """
+
+    def __init__(
+        self, engine: AsyncEngine, limit: int, known: Container[str], *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._engine = engine
+        self._limit = limit
+        self._known = known
+        self._clock = clock
+        self._queues: OrderedDict[str, _Queue] = OrderedDict()
+
+    async def admit(self, model_name: str) -> None:
+        """Lets one image into a queue, before anything costly is done with it.
+
+        Raises:
+            QueueFull: as many wait as may; with the time that a twentieth of them will take.
+        """
+        if not self._limit:
+            return
+        queue = self._queues.setdefault(model_name, _Queue())
+        self._queues.move_to_end(model_name)
+        while len(self._queues) > _MOST_QUEUES:
+            self._queues.popitem(last=False)
+        if self._clock() >= queue.due:
+            async with queue.lock:
+                if self._clock() >= queue.due:
+                    await self._read(model_name, queue)
+        if queue.waiting >= self._limit:
+            meters().add(
+                "safeguard_uploads_refused_total", worker="pipeline" if model_name in self._known else "outside"
+            )
+            raise QueueFull(f"{self._limit} images of {model_name} wait already; try again later", self._wait_s(queue))
+        queue.waiting += 1
+
+    async def _read(self, model_name: str, queue: _Queue) -> None:
+        began = self._clock()
+        found = await backlog(self._engine, model_name, most=self._limit, newest=queue.newest)
+        now = self._clock()
+        queue.take(found, now, now - began)
+
+    def _wait_s(self, queue: _Queue) -> float:
+        if queue.per_s is None:
+            return _UNKNOWN_S
+        return min(_MOST_S, max(1.0, self._limit * _ROOM / queue.per_s)) if queue.per_s else _MOST_S
