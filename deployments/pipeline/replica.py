@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
+from sqlalchemy.exc import SQLAlchemyError
 
 from configs.models import DescriptorSpec, ModelSpec, load_models
 from configs.settings import load_settings
@@ -24,6 +25,7 @@ from deployments.pipeline.linking import Linker
 from deployments.pipeline.lookback import LookBackLoop
 from deployments.pipeline.loop import ClaimLoop
 from deployments.pipeline.processor import Processor
+from deployments.pipeline.scaling import IN_WORK, OLDEST_S, WAITING
 from deployments.pipeline.search import search
 from deployments.pipeline.verification import Verifier
 from deployments.similarity.queries import Hit, Query
@@ -36,12 +38,15 @@ from storage.errors import Unavailable
 from storage.lookbacks import LOOKBACK_CHANNEL
 from storage.objects import ObjectStore
 from storage.policy_changes import ensure_active
-from storage.queues import UploadSignal
+from storage.queues import UploadSignal, demand
 from storage.signals import Signal
 from storage.vector_rows import VectorRows
 
 _REFUSALS = (RayServeException,)
 """A full queue, no replica. The death of a network's replica is none: the picture may have caused it."""
+
+_MOST_COUNTED = 10_000
+"""Waiting images of a model that count for the number of pipelines: more ask for no more than these."""
 
 
 @asynccontextmanager
@@ -177,6 +182,15 @@ class Pipeline:
         """Fails if a loop has died. Says nothing of PostgreSQL or S3: their outage must not restart replicas."""
         self._loop.check()
         self._lookbacks.check()
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Asked by Serve every second or two where an ``autoscaling_config`` is set: what ``scaling.FollowQueue`` goes by."""
+        try:
+            names = self._processor.registry.known()
+            waiting, oldest_s = await demand(self._processor.engine, names, most=_MOST_COUNTED)
+        except (OSError, TimeoutError, SQLAlchemyError):  # the number of pipelines then stays as it is
+            return {}
+        return {WAITING: waiting, OLDEST_S: oldest_s, IN_WORK: self._loop.in_work}
 
     async def info(self) -> dict[str, Any]:
         """Images in work now."""

@@ -42,6 +42,22 @@ def test_the_small_one_has_two_ingress_replicas() -> None:
     assert ingress.num_replicas == 2
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_who_is_turned_away_is_told_when_to_come_back(path: Path) -> None:
+    ingress = next(one for one in application(path).deployments if one.name == "Ingress")
+    assert ingress.backpressure_config.status_code == 503 and ingress.backpressure_config.retry_after_s >= 1
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_a_pipeline_is_added_when_one_has_more_than_it_holds(path: Path) -> None:
+    found = application(path)
+    options = ServingOptions.model_validate(found.args).pipeline
+    pipeline = next(one for one in found.deployments if one.name == "Pipeline")
+    scaling = AutoscalingConfig.model_validate(pipeline.autoscaling_config)
+    assert scaling.policy.policy_kwargs["images_per_replica"] == options.batch_size * options.batches
+    assert scaling.target_ongoing_requests < pipeline.max_ongoing_requests
+
+
 def test_the_gpu_one_scales_on_gpus() -> None:
     for one in application(FILES[1]).deployments:
         if one.name in ("Embedder", "Detector"):
@@ -123,8 +139,7 @@ def test_the_gpu_one_is_for_several_machines() -> None:
     content = ServeDeploySchema.model_validate(yaml.safe_load(FILES[1].read_text()))
     assert content.proxy_location == "EveryNode"
     by_name = {one.name: one for one in content.applications[0].deployments}
-    assert by_name["Pipeline"].num_replicas > 1
-    for name in ("Ingress", "Embedder", "Detector", "SimilarityReader"):
+    for name in ("Ingress", "Pipeline", "Embedder", "Detector", "SimilarityReader"):
         scaling = AutoscalingConfig.model_validate(by_name[name].autoscaling_config)
         assert scaling.downscale_delay_s > scaling.upscale_delay_s, "grows quickly, shrinks slowly"
         assert scaling.target_ongoing_requests < by_name[name].max_ongoing_requests, (
