@@ -1,6 +1,7 @@
 """The platform behind Ray Serve handles; the one place where Ray's errors become ours. Knows no HTTP."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from storage.errors import SafeGuardError, Unavailable
 from storage.vector_rows import PDQ_SPACE
 
 _NETWORKS = ("Pipeline", "Embedder", "Detector")
+_AT_WORK = ("HEALTHY", "UPSCALING", "DOWNSCALING")
+"""States of a deployment whose replicas answer, also while others are added or taken away."""
 
 
 async def call(handle: Any, timeout_s: float, *arguments: Any) -> Any:
@@ -100,7 +103,17 @@ class RemotePlatform:
         await call(self._pipeline.info, self._timeout_s)
         application = serve.get_replica_context().app_name
         status = await asyncio.wait_for(asyncio.to_thread(serve.status), self._timeout_s)
-        deployments = status.applications[application].deployments
-        ill = [name for name in _NETWORKS if deployments[name].status != "HEALTHY"]
-        if ill:
-            raise Unavailable(f"not healthy: {', '.join(ill)}")
+        check_networks({name: one.status for name, one in status.applications[application].deployments.items()})
+
+
+def check_networks(states: Mapping[str, str]) -> None:
+    """Returns where the deployments that networks need are at work.
+
+    Args:
+        states: of Serve, by deployment.
+    Raises:
+        Unavailable: one of them is not; it is named.
+    """
+    ill = [name for name in _NETWORKS if states[name] not in _AT_WORK]
+    if ill:
+        raise Unavailable(f"not healthy: {', '.join(ill)}")

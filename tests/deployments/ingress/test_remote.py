@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from deployments.ingress.remote import check_networks
+from storage.errors import Unavailable
+
 SCRIPT = Path(__file__).with_name("remote_calls.py")
 
 
@@ -28,3 +31,14 @@ def test_errors_of_other_deployments_become_ours() -> None:
         assert found[what][:2] == ["Unavailable", "a part of the service does not answer; try again"], what
     assert found["crowd"] == ["Unavailable"]
     assert found["mistake"][0] == "RayTaskError(ValueError)"
+
+
+@pytest.mark.parametrize("state", ["HEALTHY", "UPSCALING", "DOWNSCALING"])
+def test_networks_answer_while_replicas_come_and_go(state: str) -> None:
+    check_networks({"Pipeline": state, "Embedder": "HEALTHY", "Detector": "HEALTHY", "Ingress": "UNHEALTHY"})
+
+
+@pytest.mark.parametrize("state", ["UPDATING", "UNHEALTHY", "DEPLOY_FAILED"])
+def test_networks_that_do_not_answer_are_named(state: str) -> None:
+    with pytest.raises(Unavailable, match=r"^not healthy: Pipeline, Detector$"):
+        check_networks({"Pipeline": state, "Embedder": "HEALTHY", "Detector": state})
