@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from deployments.background import BackgroundLoops
 from deployments.metrics.meters import busy, leases_expired, meters, slots
@@ -13,6 +14,8 @@ from storage.queues import UploadSignal
 from storage.uploads import sweep
 
 _log = logging.getLogger(__name__)
+_SMALLER = 8
+_LOOK_AGAIN_S = 0.02
 
 
 class ClaimLoop:
@@ -24,17 +27,21 @@ class ClaimLoop:
         batch_size: images claimed at a time.
         batches: batches in work at a time; more hide the waiting for S3 and commits.
         idle_s: the queues are looked at after so many seconds even without a signal.
+        asked: whether somebody waits for an answer of this pipeline. Then one batch of an eighth is in work at a time: what
+            waits in PostgreSQL can wait there, and whoever waits for an answer does so behind everything that is in work.
     """
 
     def __init__(
-        self, processor: Processor, signal: UploadSignal, *, batch_size: int, batches: int, idle_s: float = 2.0
-    ) -> None:
+        self, processor: Processor, signal: UploadSignal, *, batch_size: int, batches: int, idle_s: float = 2.0,
+        asked: Callable[[], bool] = lambda: False,
+    ) -> None:  # fmt: skip
         self._processor = processor
         self._signal = signal
         self._batch_size = batch_size
         self._room = asyncio.Semaphore(batches)
         self._batches = batches
         self._idle_s = idle_s
+        self._asked = asked
         self._held: dict[int, Claim] = {}
         self._work: set[asyncio.Task[None]] = set()
         self._loops = BackgroundLoops()
@@ -69,8 +76,9 @@ class ClaimLoop:
             held: list[Claim] = []
             names = self._processor.registry.known()
             try:
+                size = await self._size()
                 self._turn = (self._turn + 1) % len(names)
-                held = await self._claim(names[self._turn :] + names[: self._turn])
+                held = await self._claim(names[self._turn :] + names[: self._turn], size)
             except Exception as error:
                 _log.warning("no claim could be made: %s", type(error).__name__)
                 await asyncio.sleep(1.0)
@@ -84,13 +92,19 @@ class ClaimLoop:
             else:
                 await self._signal.wait(names, self._idle_s)
 
-    async def _claim(self, names: list[str]) -> list[Claim]:
+    async def _size(self) -> int:
+        """How much to claim now; while somebody waits for an answer, that is known once nothing else is in work."""
+        while self._asked() and self._work:  # noqa: ASYNC110  # either may end it
+            await asyncio.sleep(_LOOK_AGAIN_S)
+        return max(1, self._batch_size // _SMALLER) if self._asked() else self._batch_size
+
+    async def _claim(self, names: list[str], size: int) -> list[Claim]:
         settings = self._processor.settings
         for name in names:  # a batch is of one model
             held = await claiming.claim(
                 self._processor.engine,
                 [name],
-                self._batch_size,
+                size,
                 lease_s=settings.lease_s,
                 max_attempts=settings.max_attempts,
                 expired=leases_expired,

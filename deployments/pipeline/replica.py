@@ -159,7 +159,10 @@ class Pipeline:
         await ensure_active(engine, actor="pipeline")
         await self._processor.generations.start()
         self._signal = UploadSignal(settings)
-        self._loop = ClaimLoop(self._processor, self._signal, batch_size=batch_size, batches=batches)
+        self._searches = 0
+        self._loop = ClaimLoop(
+            self._processor, self._signal, batch_size=batch_size, batches=batches, asked=lambda: self._searches > 0
+        )
         self._begun = Signal(settings, LOOKBACK_CHANNEL)
         self._lookbacks = LookBackLoop(self._processor, self._begun, busy=lambda: self._loop.in_work > 0)
         for part in (self._signal, self._loop, self._begun, self._lookbacks):
@@ -176,7 +179,11 @@ class Pipeline:
         Raises:
             UnsupportedImage, TooLarge: the picture cannot be read.
         """
-        return await search(self._processor, data, model_name, k=k, exclude=exclude)
+        self._searches += 1
+        try:
+            return await search(self._processor, data, model_name, k=k, exclude=exclude)
+        finally:
+            self._searches -= 1
 
     async def check_health(self) -> None:
         """Fails if a loop has died. Says nothing of PostgreSQL or S3: their outage must not restart replicas."""

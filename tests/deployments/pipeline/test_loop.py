@@ -21,11 +21,13 @@ from tests.service.pictures import jpeg, photo, variants
 
 
 @asynccontextmanager
-async def running(processor: Processor, *, idle_s: float = 0.2, batch_size: int = 8) -> AsyncIterator[ClaimLoop]:
+async def running(
+    processor: Processor, *, idle_s: float = 0.2, batch_size: int = 8, asked: Callable[[], bool] = lambda: False
+) -> AsyncIterator[ClaimLoop]:
     """A loop that claims, and its signal."""
     signal = UploadSignal(processor.settings)
     await signal.start()
-    loop = ClaimLoop(processor, signal, batch_size=batch_size, batches=2, idle_s=idle_s)
+    loop = ClaimLoop(processor, signal, batch_size=batch_size, batches=2, idle_s=idle_s, asked=asked)
     await loop.start()
     try:
         yield loop
@@ -112,6 +114,33 @@ async def test_closing_finishes_what_is_in_work_and_claims_no_more(
         await closing
     assert await counts(processor) == {"PROCESSED": 4, "UPLOADED": 8}
     assert loop.in_work == 0
+
+
+async def test_while_somebody_waits_for_an_answer_one_small_batch_is_in_work(
+    processor: Processor, put: Upload, networks: LocalNetworks
+) -> None:
+    slow, waits = Slow(networks), True
+    for data in variants(12):
+        await put(data)
+    async with running(replace(processor, networks=slow), batch_size=16, asked=lambda: waits) as loop:
+
+        async def holds(count: int) -> None:
+            async def reached() -> bool:
+                return loop.in_work == count
+
+            await until(reached)
+            await asyncio.sleep(0.5)
+            assert loop.in_work == count
+
+        await holds(2)
+        waits = False
+        await holds(12)
+        slow.gate.set()
+
+        async def processed() -> bool:
+            return await counts(processor) == {"PROCESSED": 12}
+
+        await until(processed)
 
 
 async def test_leases_are_renewed_while_work_lasts(processor: Processor, put: Upload, networks: LocalNetworks) -> None:
