@@ -1,0 +1,75 @@
+"""Does the service grow and shrink with its load, and does it keep its pace when far more is asked than it can do?
+
+    python -m benchmarks.scaling PHOTOS [--locust .venv-load/bin/locust] [--profile quiet:45:2:2,ramp:60:2:10,…]
+    python -m benchmarks.scaling PHOTOS --past-capacity [--times 8] [--seconds 60]
+
+Brings the service up in a folder of its own (removed afterwards) and stores pictures. The first form lets the users of the
+load test follow a profile, records every second, and writes autoscaling.csv and autoscaling.png; exit code 1 if an
+acknowledged upload is not PROCESSED in the end, a request failed, or replicas did not go up in the burst and down after it.
+The second one fills a queue of ``--queue-limit`` images and asks for eight times as much; exit code 1 if under nine tenths of
+what is accepted at capacity is accepted past it, memory grows by more than ``--growth``, somebody is refused without
+Retry-After, or an acknowledged upload is lost. It makes no difference between a slow machine and a busy one: run it alone.
+"""
+
+import argparse
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.client import Client
+from benchmarks.pictures import stream
+from benchmarks.scaling import pressure, profiled
+from benchmarks.servers import installation
+from graphs.service import Running, up
+
+OUT = Path(__file__).parents[2] / "docs" / "plots"
+
+
+def stored(running: Running, photos: Path, count: int) -> list[Path]:
+    """Writes pictures into the installation's folder, uploads half of them and waits until those are PROCESSED."""
+    folder = running.settings.home / "pictures"
+    folder.mkdir()
+    files = []
+    for number, (name, content) in enumerate(stream(photos, 2 * count)):
+        files.append(folder / f"{number:05}-{name}")
+        files[-1].write_bytes(content)
+    with Client(running.url, running.key) as client, ThreadPoolExecutor(8) as pool:
+        client.wait(pool.map(lambda file: client.upload(file.name, file.read_bytes(), key=file.name), files[:count]))
+    return files
+
+
+def main() -> None:
+    """Runs one of the two and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("--pictures", type=int, default=100, help="stored before; as many others are drawn from too")
+    parser.add_argument("--locust", type=Path, default=Path(".venv-load/bin/locust"))
+    parser.add_argument("--profile", help="stages as name:seconds:users:users, the users at its beginning and its end")
+    parser.add_argument("--out", type=Path, default=OUT, help="folder of the picture and the CSV")
+    parser.add_argument("--past-capacity", action="store_true")
+    parser.add_argument("--times", type=int, default=8, help="past capacity: times as many clients")
+    parser.add_argument("--seconds", type=float, default=60.0, help="past capacity: that each of the two is measured")
+    parser.add_argument("--warm-s", type=float, default=45.0, help="past capacity: until replicas have been added")
+    parser.add_argument("--queue-limit", type=int, default=200, help="past capacity: images that may wait")
+    parser.add_argument("--growth", type=float, default=0.1, help="past capacity: share by which memory may grow")
+    options = parser.parse_args()
+    console = Console(width=150, highlight=False)
+    with installation() as home:
+        if options.past_capacity:
+            (home / "settings.env").write_text(f"SAFEGUARD_QUEUE_LIMIT='{options.queue_limit}'\n")
+        running = up(home, say=lambda _: None)
+        files = stored(running, options.photos, options.pictures)
+        if options.past_capacity:
+            found = pressure.run(running, files, options, console)
+        else:
+            found = profiled.run(running, options, console)
+    for line in found:
+        console.print(line)
+    console.print("as it should be" if not found else f"{len(found)} troubles")
+    sys.exit(bool(found))
+
+
+if __name__ == "__main__":
+    main()

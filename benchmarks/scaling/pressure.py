@@ -1,0 +1,191 @@
+"""Past capacity: as many clients as fill the service, then eight times as many; who is turned away, and what the rest get."""
+
+import argparse
+import asyncio
+import itertools
+import random
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import text
+
+from benchmarks.client import Client
+from benchmarks.scaling.recorder import pss_mib
+from graphs.service import Running
+from storage.database import create_engine
+
+MODEL = "safeguard-v1"
+CLIENTS = {"upload": 8, "search": 8}
+"""At capacity: the queue is full of what these upload, and a pipeline has these searches in work."""
+_LIMIT_S = 120.0
+
+
+@dataclass
+class Phase:
+    """What a number of clients saw in a stretch of time.
+
+    Args:
+        clients: uploading and searching ones together.
+        times_ms: of accepted requests, by kind.
+        refused: answers 429 and 503 with Retry-After, by status.
+        errors: everything else, by what it was; among them refusals without Retry-After.
+        mib: memory of the stack at the beginning and the end.
+        processed: images that came to an end.
+    """
+
+    clients: int
+    seconds: float = 0.0
+    times_ms: dict[str, list[float]] = field(default_factory=lambda: {kind: [] for kind in CLIENTS})
+    refused: Counter[int] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+    mib: tuple[float, float] = (0.0, 0.0)
+    processed: int = 0
+
+    def per_s(self, kind: str | None = None) -> float:
+        """Accepted requests a second, of one kind or of all."""
+        kinds = [kind] if kind else list(CLIENTS)
+        return sum(len(self.times_ms[one]) for one in kinds) / self.seconds
+
+    def p95_s(self, kind: str) -> float:
+        """Seconds; NaN where none was accepted."""
+        times = self.times_ms[kind]
+        return float(np.quantile(times, 0.95)) / 1000 if times else float("nan")
+
+
+class Crowd:
+    """Clients that do one thing again and again, and wait as long as they are told when they are turned away."""
+
+    def __init__(self, running: Running, pictures: list[Path]) -> None:
+        self._running, self._url = running, f"{running.url}/api/v1"
+        self._pictures = [file.read_bytes() for file in pictures]
+        self._numbers = itertools.count()
+        self._http: httpx.AsyncClient
+        self._ended = False
+        self.phase = Phase(0)
+        self.ids: list[int] = []
+
+    async def run(self, times: int, *, warm_s: float, seconds: float) -> Phase:
+        """Lets ``times`` × ``CLIENTS`` at the service; what they see in the first ``warm_s`` seconds counts for nothing."""
+        count, settings = times * sum(CLIENTS.values()), self._running.settings
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+        headers = {"Authorization": f"Bearer {self._running.key}"}
+        self._ended = False
+        async with httpx.AsyncClient(headers=headers, timeout=_LIMIT_S, limits=limits) as self._http:
+            self.phase = Phase(count)
+            work = [
+                asyncio.create_task(self._client(kind, random.Random(f"{kind}{number}")))
+                for kind, clients in CLIENTS.items()
+                for number in range(times * clients)
+            ]
+            await asyncio.sleep(warm_s)
+            first = await asyncio.to_thread(pss_mib, settings)
+            phase = self.phase = Phase(count)
+            begun, before = time.monotonic(), await self._processed()
+            await asyncio.sleep(seconds)
+            phase.seconds, phase.processed = time.monotonic() - begun, await self._processed() - before
+            self.phase = Phase(count)  # an answer counts for the phase in which it was asked for
+            phase.mib = (first, await asyncio.to_thread(pss_mib, settings))
+            self._ended = True
+            await asyncio.gather(*work)
+        return phase
+
+    async def _processed(self) -> int:
+        engine = create_engine(self._running.settings, pool_size=1)
+        async with engine.connect() as connection:
+            count = await connection.scalar(text("SELECT count(*) FROM image WHERE status = 'PROCESSED'"))
+        await engine.dispose()
+        return int(count or 0)
+
+    async def _client(self, kind: str, draw: random.Random) -> None:
+        while not self._ended:
+            phase, begun = self.phase, time.perf_counter()
+            try:
+                answer = await self._send(kind, draw)
+            except httpx.HTTPError as error:
+                phase.errors[f"{kind}: {type(error).__name__}"] += 1
+                await asyncio.sleep(1.0)
+                continue
+            if answer.status_code in (200, 201):
+                phase.times_ms[kind].append(1000 * (time.perf_counter() - begun))
+            elif answer.status_code in (429, 503) and answer.headers.get("retry-after", "").isdigit():
+                phase.refused[answer.status_code] += 1
+                await asyncio.sleep(float(answer.headers["retry-after"]))
+            else:
+                phase.errors[f"{kind}: {answer.status_code} {answer.text[:80]}"] += 1
+                await asyncio.sleep(1.0)
+
+    async def _send(self, kind: str, draw: random.Random) -> httpx.Response:
+        data = draw.choice(self._pictures)
+        if kind == "search":
+            return await self._http.post(f"{self._url}/search", data={"k": "10"}, files={"file": ("a.jpg", data)})
+        number = next(self._numbers)
+        form = {"name": f"{number}.jpg", "model_name": MODEL}
+        file = ("a.jpg", data + number.to_bytes(4, "big"), "image/jpeg")
+        answer = await self._http.post(f"{self._url}/image", data=form, files={"file": file})
+        if answer.status_code == 201:
+            self.ids.append(int(answer.json()["id"]))
+        return answer
+
+
+def run(running: Running, pictures: list[Path], options: argparse.Namespace, console: Console) -> list[str]:
+    """Measures at capacity and past it, prints both; returns what must not be."""
+    crowd = Crowd(running, pictures)
+    phases = []
+    for times, warm_s in ((1, options.warm_s), (options.times, options.warm_s / 2)):
+        phases.append(asyncio.run(crowd.run(times, warm_s=warm_s, seconds=options.seconds)))
+    with Client(running.url, running.key) as client:
+        ended = Counter(client.wait(crowd.ids, timeout_s=900).values())
+    console.print(table(phases))
+    for one in phases:
+        console.print(f"{one.clients} clients, other answers: {dict(one.errors) or 'none'}")
+    console.print(f"{len(crowd.ids)} uploads acknowledged, ended: {dict(ended)}")
+    lost = [] if set(ended) <= {"PROCESSED"} else [f"acknowledged uploads ended otherwise: {dict(ended)}"]
+    return lost + troubles(*phases, growth=options.growth)
+
+
+def table(phases: list[Phase]) -> Table:
+    """A column for each phase."""
+    made = Table("", *(f"{one.clients} clients" for one in phases), title="at capacity and past it")
+    rows: dict[str, list[str]] = {
+        "accepted/s": [f"{one.per_s():.2f}" for one in phases],
+        "  uploads/s": [f"{one.per_s('upload'):.2f}" for one in phases],
+        "  searches/s": [f"{one.per_s('search'):.2f}" for one in phases],
+        "images processed/s": [f"{one.processed / one.seconds:.2f}" for one in phases],
+        "refused with Retry-After": [", ".join(f"{n} × {s}" for s, n in one.refused.items()) or "0" for one in phases],
+        "other answers": [str(one.errors.total()) for one in phases],
+        "p95 of accepted uploads, s": [f"{one.p95_s('upload'):.2f}" for one in phases],
+        "p95 of accepted searches, s": [f"{one.p95_s('search'):.2f}" for one in phases],
+        "memory at the start, MiB": [f"{one.mib[0]:.0f}" for one in phases],
+        "memory at the end, MiB": [f"{one.mib[1]:.0f}" for one in phases],
+    }
+    for name, values in rows.items():
+        made.add_row(name, *values)
+    return made
+
+
+KEPT = 0.9
+"""Of what is accepted a second at capacity, at least so much must be kept past it."""
+
+
+def troubles(capacity: Phase, past: Phase, *, growth: float) -> list[str]:
+    """What must not be, a line each.
+
+    Args:
+        growth: share by which memory may have grown from the end of the first phase to that of the second.
+    """
+    found = []
+    if past.per_s() < KEPT * capacity.per_s():
+        found.append(f"{past.per_s():.2f} accepted/s past capacity, {capacity.per_s():.2f} at capacity")
+    if past.mib[1] > (1 + growth) * capacity.mib[1]:
+        found.append(f"memory grew from {capacity.mib[1]:.0f} to {past.mib[1]:.0f} MiB")
+    if not past.refused:
+        found.append("nobody was turned away: these are not clients enough")
+    for one in (capacity, past):
+        found += [f"{one.clients} clients: {count} × {what}" for what, count in one.errors.items()]
+    return found

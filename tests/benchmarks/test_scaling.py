@@ -1,0 +1,128 @@
+"""The profile over time, seconds made of requests and samples, and the rules by which a run is good or not."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.scaling import drawing, series, stages
+from benchmarks.scaling.pressure import Phase, table, troubles
+from benchmarks.scaling.series import Request, Sample, Second
+from benchmarks.scaling.stages import Stage
+
+PROFILE = [Stage("quiet", 10, 2, 2), Stage("ramp", 10, 2, 12), Stage("burst", 5, 20, 20)]
+
+
+def test_users_follow_the_profile() -> None:
+    assert [stages.users_at(PROFILE, at) for at in (0, 9.9, 10, 15, 19.9, 20, 24.9)] == [2, 2, 2, 7, 12, 20, 20]
+    assert stages.users_at(PROFILE, 25) is None and stages.stage_at(PROFILE, 25) is None
+    assert stages.stage_at(PROFILE, 12.5) == (PROFILE[1], 2.5)
+
+
+def test_a_profile_can_be_written_and_read() -> None:
+    assert stages.written(PROFILE) == "quiet:10:2:2,ramp:10:2:12,burst:5:20:20"
+    assert stages.parse(stages.written(PROFILE)) == PROFILE
+    for broken in ("quiet:10:2", "quiet:ten:2:2", ""):
+        with pytest.raises(ValueError):
+            stages.parse(broken)
+
+
+def test_the_burst_is_ten_times_the_quiet_load_and_the_run_short() -> None:
+    quiet, _, burst, again = stages.PROFILE
+    assert burst.first == burst.last == 10 * quiet.last == 10 * again.last
+    assert sum(stage.seconds for stage in stages.PROFILE) <= 360
+
+
+def test_requests_of_one_thing_that_a_user_does() -> None:
+    assert series.requests_per_thing({"read": 1, "result": 1, "work": 0}) == 1.5
+    assert series.requests_per_thing({"search": 3, "upload": 1, "work": 1}) == pytest.approx(7 / 5)
+
+
+def test_requests_are_read_with_what_was_wrong(tmp_path: Path) -> None:
+    file = tmp_path / "answers.csv"
+    file.write_text("100.500,GET /image/{id},12.5,\n101.250,POST /search,900.0,500, with a comma\n")
+    assert series.read_requests(file) == [
+        Request(100.5, "GET /image/{id}", 12.5, ""),
+        Request(101.25, "POST /search", 900.0, "500, with a comma"),
+    ]
+
+
+def test_seconds(tmp_path: Path) -> None:
+    begun = 1000.0
+    requests = [
+        Request(begun + at / 10, "GET /image/{id}", 5.0, "") for at in range(20)
+    ]  # ten a second, for two seconds
+    requests += [Request(begun + 3.2, series.SEARCH, ms, "") for ms in range(100, 200)]
+    requests += [
+        Request(begun + 3.3, series.SEARCH, 60_000.0, "503 with Retry-After"),
+        Request(begun - 1, "x", 1.0, ""),
+    ]
+    samples = [
+        Sample(begun + 0.5, Counter(Pipeline=1), 0, 0.0, 900.0),
+        Sample(begun + 4.2, Counter(Pipeline=2), 40, 6.5, 1500.0),
+        Sample(begun + 4.9, Counter(Pipeline=2), 50, 7.5, 1500.0),
+    ]
+    rows = series.by_second(PROFILE, begun, requests, samples, 1.5)
+    assert len(rows) == 25
+    assert [one.answered for one in rows[:5]] == [10, 10, 0, 100, 0] and rows[3].failed == 1
+    assert (rows[0].offered, rows[15].offered, rows[24].offered) == (3.0, 7 * 1.5, 30.0)
+    assert np.isnan(rows[2].search_p95_ms) and rows[3].search_p95_ms == rows[12].search_p95_ms == pytest.approx(
+        194, abs=1
+    )
+    assert np.isnan(rows[13].search_p95_ms)
+    assert (rows[3].waiting, rows[4].waiting, rows[24].waiting) == (0, 50, 50)
+    assert rows[3].replicas == {"Pipeline": 1} and rows[4].replicas == {"Pipeline": 2} and rows[4].oldest_s == 7.5
+    series.write(rows, tmp_path / "rows.csv")
+    lines = (tmp_path / "rows.csv").read_text().splitlines()
+    assert len(lines) == 26 and lines[0].endswith("waiting,oldest_s,mib,Pipeline")
+    assert lines[4] == "3,quiet,2,3.0,100,1,194,0,0.0,900,1"
+    drawing.draw(rows, tmp_path / "rows.png", "a test")
+    assert (tmp_path / "rows.png").read_bytes().startswith(b"\x89PNG")
+
+
+def rows_of(*counts: dict[str, int]) -> list[Second]:
+    return [
+        Second(second, "quiet", 2, 3.0, 3, 0, float("nan"), 0, 0.0, 900.0, replicas)
+        for second, replicas in enumerate(counts)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("counts", "wrong"),
+    [
+        ([{"Pipeline": 1, "Ingress": 2}, {"Pipeline": 2, "Ingress": 2}, {"Pipeline": 1, "Ingress": 2}], []),
+        ([{"Pipeline": 1}, {"Pipeline": 1}], ["no deployment got more replicas under load"]),
+        ([{"Pipeline": 1}, {"Pipeline": 0}, {"Pipeline": 1}], ["no deployment got more replicas under load"]),
+        ([{"Pipeline": 1}, {"Pipeline": 2}], ["Pipeline did not come down"]),
+        ([{"A": 1, "B": 1}, {"A": 2, "B": 2}, {"A": 1, "B": 2}], ["B did not come down"]),
+        ([{}, {"Pipeline": 1}, {"Pipeline": 2}, {"Pipeline": 1}, {}], []),
+        ([{}, {}], ["no replica was ever seen"]),
+    ],
+)
+def test_replicas_go_up_and_come_down(counts: list[dict[str, int]], wrong: list[str]) -> None:
+    assert series.not_followed(rows_of(*counts)) == wrong
+
+
+def phase(accepted: int, *, mib: float = 2000.0, refused: int = 0, errors: dict[str, int] | None = None) -> Phase:
+    times = {"upload": [100.0] * accepted, "search": [900.0] * accepted}
+    return Phase(16, 10.0, times, Counter({503: refused}) if refused else Counter(), Counter(errors), (2000.0, mib))
+
+
+def test_past_capacity_is_good_where_the_pace_is_kept() -> None:
+    assert troubles(phase(50), phase(46, refused=7, mib=2150.0), growth=0.1) == []
+    assert phase(50).per_s() == 10.0 and phase(50).per_s("search") == 5.0 and phase(50).p95_s("search") == 0.9
+
+
+@pytest.mark.parametrize(
+    ("past", "wrong"),
+    [
+        (phase(44, refused=7), "8.80 accepted/s past capacity, 10.00 at capacity"),
+        (phase(50, refused=7, mib=2300.0), "memory grew from 2000 to 2300 MiB"),
+        (phase(50), "nobody was turned away: these are not clients enough"),
+        (phase(50, refused=7, errors={"upload: 500": 3}), "16 clients: 3 × upload: 500"),
+    ],
+)
+def test_past_capacity_is_not_good_otherwise(past: Phase, wrong: str) -> None:
+    assert troubles(phase(50), past, growth=0.1) == [wrong]
+    assert table([phase(50), past]).row_count > 5
