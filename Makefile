@@ -3,8 +3,9 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 
 AUDIT := .venv-audit
+LOAD := .venv-load
 
-.PHONY: setup lock test lint check-deploy demo up down status sbom audit
+.PHONY: setup lock test lint check-deploy demo up down status sbom audit load
 
 setup: $(VENV)/.installed
 
@@ -41,6 +42,15 @@ sbom: $(AUDIT)/.installed
 # Known vulnerabilities of what is in here; says so where they cannot be looked up.
 audit: setup $(AUDIT)/.installed
 	$(RUN) -m tools.audit $(AUDIT)/bin/pip-audit
+
+$(LOAD)/.installed: requirements-load.txt
+	$(PYTHON) -m venv $(LOAD)
+	$(LOAD)/bin/pip install --quiet --disable-pip-version-check -r requirements-load.txt
+	touch $@
+
+# Mixed load in steps against a service of its own; PHOTOS=folder of pictures, without it the demo's.
+load: setup $(LOAD)/.installed
+	$(RUN) -m benchmarks.load $(PHOTOS) --locust $(LOAD)/bin/locust
 
 demo: setup
 	$(RUN) safeguard.py demo
