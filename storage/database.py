@@ -8,6 +8,9 @@ from configs.settings import Settings
 from storage.errors import ConfigurationError, StorageFull, Unavailable
 
 _DISK_FULL = "53100"
+KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_COUNT = 15, 5, 3
+"""The server looks after so many seconds of silence whether a client's machine, or the way to it, is still there, and lets
+go of its locks after half a minute. The system's own limit is two hours."""
 
 
 def database_dsn(settings: Settings) -> str:
@@ -46,7 +49,14 @@ def create_engine(settings: Settings, *, pool_size: int | None = None) -> AsyncE
         connect_args={
             "timeout": settings.database_timeout_s,
             "command_timeout": settings.database_timeout_s,
-            "server_settings": {"application_name": "safeguard", "jit": "off"},
+            "server_settings": {
+                "application_name": "safeguard",
+                "jit": "off",
+                "tcp_keepalives_idle": str(KEEPALIVE_IDLE_S),
+                "tcp_keepalives_interval": str(KEEPALIVE_INTERVAL_S),
+                "tcp_keepalives_count": str(KEEPALIVE_COUNT),
+                "tcp_user_timeout": str(1000 * (KEEPALIVE_IDLE_S + KEEPALIVE_INTERVAL_S * KEEPALIVE_COUNT)),
+            },
         },
     )
 
