@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -133,12 +132,6 @@ async def every(home: Path | None) -> list[Job]:
         return await jobs.listing(engine)
 
 
-def abandoned(job: Job) -> bool:
-    """Whether the process that ran a job has died and none has taken over."""
-    over = job.runner_until is not None and job.runner_until < datetime.now(UTC) - timedelta(seconds=_GIVEN_UP_S)
-    return job.status in (JobStatus.RUNNING, JobStatus.CANCELLING) and over
-
-
 async def follow(home: Path | None, job_id: int, seen: Callable[[Job], Any], *, pause_s: float = 1.0) -> Job:
     """Calls ``seen`` every second until the job has ended, rests, or has nobody who runs it; returns it then."""
     async with opened(home) as (_, engine):
@@ -146,6 +139,7 @@ async def follow(home: Path | None, job_id: int, seen: Callable[[Job], Any], *, 
         while True:
             try:
                 job = await jobs.get(engine, job_id)
+                given_up = await jobs.abandoned(engine, job_id, after_s=_GIVEN_UP_S)
             except Exception as error:
                 if not is_outage(error):
                     raise
@@ -154,6 +148,6 @@ async def follow(home: Path | None, job_id: int, seen: Callable[[Job], Any], *, 
                 now = time.monotonic()
                 alone_since = (alone_since or now) if job.runner is None else None
                 alone = alone_since is not None and now - alone_since > _GIVEN_UP_S
-                if job.status in ENDED or abandoned(job) or alone:
+                if job.status in ENDED or given_up or alone:
                     return job
             await asyncio.sleep(pause_s)

@@ -198,6 +198,20 @@ async def keep(engine: AsyncEngine, job_id: int, token: UUID, *, lease_s: float,
     return JobStatus(status)
 
 
+async def abandoned(engine: AsyncEngine, job_id: int, *, after_s: float) -> bool:
+    """Whether the process that ran a job has died and none has taken over.
+
+    Args:
+        after_s: seconds since the end of its hold by the database's clock, which all holds are given by.
+    """
+    statement = text(
+        "SELECT status IN ('running', 'cancelling') AND runner_until < now() - make_interval(secs => :after_s)"
+        " FROM job WHERE id = :id"
+    )
+    async with reading(engine) as connection:
+        return bool((await connection.execute(statement, {"id": job_id, "after_s": after_s})).scalar())
+
+
 async def let_go(engine: AsyncEngine, job_id: int, token: UUID, status: JobStatus | None, message: str | None) -> None:
     """Ends a run.
 

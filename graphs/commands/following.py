@@ -10,7 +10,7 @@ from graphs.commands.console import console
 
 def follow(home: Path | None, job_id: int) -> None:
     """Shows a job until it has ended or rests. Exit code 1 if it failed or no process runs it."""
-    from graphs.jobs import abandoned
+    from graphs.jobs import ENDED
     from graphs.jobs import follow as watch
     from graphs.progress import Follower, progress_line
 
@@ -27,7 +27,7 @@ def follow(home: Path | None, job_id: int) -> None:
         console.print(job.message, highlight=False, soft_wrap=True)
     if job.failed:
         console.print(f"why {job.failed} failed: `safeguard jobs show {job_id} --failed`", highlight=False)
-    alone = abandoned(job) or job.status in ("waiting", "cancelling")
+    alone = job.status not in ENDED
     if alone:
         again = "cancel" if job.status == "cancelling" else "resume"
         console.print(f"no process runs it; `safeguard jobs {again} {job_id}` starts one", highlight=False)

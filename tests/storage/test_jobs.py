@@ -22,6 +22,18 @@ async def test_one_runner_at_a_time(engine: AsyncEngine) -> None:
     assert all(isinstance(one, Conflict) for one in results if one not in tokens)
 
 
+async def test_a_job_is_abandoned_by_the_clock_of_the_database(engine: AsyncEngine) -> None:
+    job_id = await make(engine)
+    assert not await jobs.abandoned(engine, job_id, after_s=0), "it waits"
+    token = await jobs.take(engine, job_id, lease_s=-10)
+    assert await jobs.abandoned(engine, job_id, after_s=5)
+    assert not await jobs.abandoned(engine, job_id, after_s=60)
+    await jobs.keep(engine, job_id, token, lease_s=30, worked_s=0)
+    assert not await jobs.abandoned(engine, job_id, after_s=5)
+    await jobs.let_go(engine, job_id, token, JobStatus.FAILED, "it fell over")
+    assert not await jobs.abandoned(engine, job_id, after_s=5)
+
+
 @pytest.mark.parametrize("other", ["s3://corpus/a/", "s3://corpus/a/b/", "s3://corpus/"])
 async def test_jobs_do_not_overlap(engine: AsyncEngine, other: str) -> None:
     first = await make(engine, "s3://corpus/a/")
