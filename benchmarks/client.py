@@ -90,6 +90,14 @@ class Client:
         """
         self._http.put(path, json=members).raise_for_status()
 
+    def remove(self, path: str) -> None:
+        """A DELETE.
+
+        Raises:
+            httpx.HTTPStatusError: the status is an error.
+        """
+        self._http.delete(path).raise_for_status()
+
     def until(self, path: str, done: Callable[[Any], bool], *, timeout_s: float = 60.0, pause_s: float = 0.5) -> Any:
         """The JSON answer of a GET as soon as ``done`` is true of it.
 

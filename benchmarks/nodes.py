@@ -95,21 +95,25 @@ class Node:
         return len(everything)
 
 
+def living_nodes(settings: Settings) -> list[str]:
+    """The names of the nodes that the head holds for alive; its own is the empty one, or an address."""
+    cluster = RayCluster(settings)
+    content = ask_dashboard(cluster.dashboard, cluster.token_file, "GET", "/nodes?view=summary")
+    raylets = [one.get("raylet", {}) for one in content["data"]["summary"]]
+    return [str(one.get("nodeName", "")) for one in raylets if one.get("state") == "ALIVE"]
+
+
 def wait_for_nodes(settings: Settings, count: int, limit_s: float = 120.0) -> None:
     """Returns when the cluster has so many nodes.
 
     Raises:
         TimeoutError: it has not; the nodes' logs lie in the home.
     """
-    cluster = RayCluster(settings)
     end = time.monotonic() + limit_s
-    while time.monotonic() < end:
-        content = ask_dashboard(cluster.dashboard, cluster.token_file, "GET", "/nodes?view=summary")
-        alive = [one for one in content["data"]["summary"] if one.get("raylet", {}).get("state") == "ALIVE"]
-        if len(alive) >= count:
-            return
+    while (alive := len(living_nodes(settings))) < count:
+        if time.monotonic() > end:
+            raise TimeoutError(f"the cluster has {alive} nodes of {count} after {limit_s:.0f} s")
         time.sleep(1)
-    raise TimeoutError(f"the cluster has {len(alive)} nodes of {count} after {limit_s:.0f} s")
 
 
 def _stage(process: psutil.Process) -> str | None:

@@ -1,7 +1,7 @@
 """Photos and edited copies of them, as files, for the measurements that need links to find and to lose."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,12 @@ from benchmarks.edits import EVERYDAY
 
 
 def pictures(folder: Path, count: int) -> list[tuple[str, bytes]]:
-    """Photos and edited copies of them, in turns, so that there are links to lose."""
-    files = sorted(folder.glob("*.jpg"))[: count // 2]
+    """Photos of a folder, from its first on, and edited copies of them, in turns, so that there are links to lose."""
+    return with_copies(sorted(folder.glob("*.jpg"))[: count // 2])
+
+
+def with_copies(files: Sequence[Path]) -> list[tuple[str, bytes]]:
+    """Each photo and an edited copy of it."""
     rng = np.random.default_rng(3)
     names = ("jpeg10", "mirror", "recolour", "greyscale", "crop70")
     photos = [Image.open(path).convert("RGB") for path in files]

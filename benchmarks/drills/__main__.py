@@ -17,13 +17,22 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks.drills.callbacks import CALLBACKS
+from benchmarks.drills.clocks import CLOCKS
+from benchmarks.drills.connections import DROPS
 from benchmarks.drills.full_disks import FULL_DISKS
 from benchmarks.drills.kills import KILLS
 from benchmarks.drills.load import batches
+from benchmarks.drills.network_cuts import NETWORK_CUTS
 from benchmarks.drills.pauses import PAUSES
+from benchmarks.drills.replays import REPLAYS
 from benchmarks.drills.runner import Runner, show
+from benchmarks.drills.writers import WRITERS
 
-DRILLS = {drill.name: drill for drill in (*KILLS, *PAUSES, *FULL_DISKS)}
+DRILLS = {
+    drill.name: drill
+    for drill in (*KILLS, *PAUSES, *FULL_DISKS, *CLOCKS, *CALLBACKS, *REPLAYS, *WRITERS, *DROPS, *NETWORK_CUTS)
+}
 
 
 def main() -> None:
@@ -38,7 +47,7 @@ def main() -> None:
     console, begun = Console(width=140, highlight=False), time.monotonic()
     chosen = [DRILLS[name] for name in options.drill or DRILLS]
     data = batches(options.photos, [drill.batches * options.pictures for drill in chosen])
-    results = Runner(list(zip(chosen, data, strict=True)), options.clients, options.seed, console).run()
+    results = Runner(options.photos, list(zip(chosen, data, strict=True)), options.clients, options.seed, console).run()
     troubles = show(results, console)
     console.print(f"{len(chosen)} drills in {(time.monotonic() - begun) / 60:.1f} minutes")
     sys.exit(bool(troubles))

@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks.disks import Disk
-from benchmarks.drills.load import Load
+from benchmarks.drills.load import Item, Load
 from benchmarks.receiver import Receiver
 from graphs.cluster import RayCluster
 from graphs.service import Running, up
@@ -25,21 +25,27 @@ class Scene:
     Args:
         home: of the installation.
         running: where it is.
+        photos: folder of further pictures; those at its end are in no load.
+        pictures: names and files of the load and of the member that is in a bank.
         load: uploads that are under way; all of them were accepted when the drill is judged.
         receiver: of a webhook that wants every event.
         disks: by ``PostgreSQL`` and ``S3``, on which their data lie; empty where none can be mounted.
         draw: random numbers of this drill: the same for a seed, whichever drills run beside it.
+        own: ids of images that the drill made itself, by name: they must come to an end too.
         troubles: what the drill itself found wrong; the invariants are not its business.
     """
 
     home: Path
     running: Running
+    photos: Path
+    pictures: list[Item]
     load: Load
     receiver: Receiver
     disks: Mapping[str, Disk]
     draw: np.random.Generator
     console: Console
     begun: float = field(default_factory=time.monotonic)
+    own: dict[str, int] = field(default_factory=dict)
     troubles: list[str] = field(default_factory=list)
 
     def say(self, what: str) -> None:

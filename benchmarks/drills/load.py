@@ -24,9 +24,14 @@ class Batch:
     load: list[Item]
 
     @property
+    def items(self) -> list[Item]:
+        """All of them."""
+        return [self.member, *self.load]
+
+    @property
     def names(self) -> set[str]:
         """Of all."""
-        return {self.member[0], *(name for name, _ in self.load)}
+        return {name for name, _ in self.items}
 
 
 def batches(folder: Path, sizes: list[int]) -> list[Batch]:
@@ -70,8 +75,13 @@ class Load:
         for item in items:
             self._pool.submit(self._upload, item)
 
+    def through(self, url: str) -> None:
+        """From the next upload on the service is reached at another address."""
+        self._url = url
+
     def _client(self) -> Client:
-        if not hasattr(self._local, "client"):
+        if getattr(self._local, "url", None) != self._url:
+            self._local.url = self._url
             self._local.client = Client(self._url, self._key, timeout_s=_REQUEST_S)
             self._clients.append(self._local.client)
         found: Client = self._local.client

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from storage.audit_check import verify
 from storage.deliveries import message_id
 from storage.errors import SafeGuardError
 from storage.objects import ObjectStore
+from storage.tables import Relation
 
 _READS = 16
 _MOST_NAMED = 3
@@ -30,6 +31,10 @@ SELECT least(one.name, other.name) AS first, greatest(one.name, other.name) AS s
 FROM image_match AS link JOIN image AS one ON one.id = link.image_a JOIN image AS other ON other.id = link.image_b
 """)
 _DELIVERIES = text("SELECT event.id, event.created_at, state FROM delivery JOIN event ON event.id = event_id")
+
+
+Key = tuple[str, str, str]
+"""Of a link: the names of both pictures and the descriptor."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ class Outcome:
 
     pictures: dict[str, list[Picture]] = field(default_factory=dict)
     unstored: int = 0
-    links: dict[tuple[str, str, str], str] = field(default_factory=dict)
+    links: dict[Key, str] = field(default_factory=dict)
     findings: list[str] = field(default_factory=list)
 
 
@@ -159,10 +164,17 @@ def broken_promises(outcome: Outcome, accepted: Mapping[str, int]) -> list[str]:
     ]
 
 
-def differences(calm: Outcome, rough: Outcome) -> list[str]:
+Allows = Callable[[str, str, bool], bool]
+"""Whether two pictures may have a weak link, or have none (False), because of the order in which they were processed."""
+
+
+def differences(calm: Outcome, rough: Outcome, allows: Allows = lambda *_: False) -> list[str]:
     """Links and verdicts of the pictures of ``rough`` that are others than in the undisturbed run.
 
     Pictures that are FAILED in either have none.
+
+    Args:
+        allows: asked for each weak link that is there in one of them alone.
     """
     both = {
         name
@@ -170,14 +182,22 @@ def differences(calm: Outcome, rough: Outcome) -> list[str]:
         if name in calm.pictures and all(one.status == "PROCESSED" for one in [*some, *calm.pictures[name]])
     }
 
-    def within(outcome: Outcome) -> dict[tuple[str, str, str], str]:
+    def within(outcome: Outcome) -> dict[Key, str]:
         return {key: relation for key, relation in outcome.links.items() if key[0] in both and key[1] in both}
 
     wanted, held = within(calm), within(rough)
+
+    def alone(some: dict[Key, str], others: dict[Key, str], linked: bool) -> list[Key]:
+        return [
+            key
+            for key, relation in some.items()
+            if key not in others and not (relation == Relation.SEMANTIC and allows(key[0], key[1], linked))
+        ]
+
     judged = {name: (calm.pictures[name][0], rough.pictures[name][0]) for name in both}
     return [
-        *named("links are missing", wanted.keys() - held.keys()),
-        *named("links are new", held.keys() - wanted.keys()),
+        *named("links are missing", alone(wanted, held, False)),
+        *named("links are new", alone(held, wanted, True)),
         *named(
             "links are of another kind",
             [

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deployments.bulk.background import BackgroundLoop
+from storage.database import KEEPALIVE_COUNT, KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S
 
 _CHUNK = 65_536
 RESET, STALL, VANISH = "reset", "stalled", "vanished"
@@ -70,7 +71,7 @@ class _Connection:
         ]
         try:
             await asyncio.gather(*ways)
-        except OSError:  # one of the ends has broken off, or fate has
+        except (OSError, asyncio.CancelledError):  # one of the ends has broken off, or fate has, or the relay ends
             pass
         finally:
             for way in ways:
@@ -121,6 +122,19 @@ def _break(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
+def _look_after(writer: asyncio.StreamWriter) -> None:
+    """A client that is cut off is missed as soon as PostgreSQL would miss it, had it the connection itself."""
+    found = writer.get_extra_info("socket")
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        (socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S),
+        (socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S),
+        (socket.TCP_KEEPCNT, KEEPALIVE_COUNT),
+        (socket.TCP_USER_TIMEOUT, 1000 * (KEEPALIVE_IDLE_S + KEEPALIVE_INTERVAL_S * KEEPALIVE_COUNT)),
+    ):
+        found.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
 class Relay:
     """Passes connections on to one server, in a thread of its own.
 
@@ -132,7 +146,7 @@ class Relay:
     def __init__(self, host: str, port: int, *, listen: str = "127.0.0.1") -> None:
         self._target, self._listen = (host, port), listen
         self._loop = BackgroundLoop()
-        self._fates: Iterator[Fate] = iter(())
+        self._fates: Iterator[Fate | None] = iter(())
         self._connections: dict[_Connection, None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.befell: Counter[str] = Counter()
@@ -148,7 +162,7 @@ class Relay:
         """Host and port as they stand in addresses."""
         return f"{self._listen}:{self.port}"
 
-    def disturb(self, wanted: Iterator[Fate]) -> None:
+    def disturb(self, wanted: Iterator[Fate | None]) -> None:
         """From now on every connection meets a fate, those there are and then those to come, in their order."""
 
         async def turn() -> None:
@@ -188,6 +202,7 @@ class Relay:
             except OSError:
                 _break(to_client)
                 return
+            _look_after(to_client)
             connection = _Connection(self, to_client, to_server)
             self._connections[connection] = None
             try:

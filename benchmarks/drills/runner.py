@@ -4,6 +4,8 @@ import time
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -11,8 +13,10 @@ from rich.table import Table
 from benchmarks.client import Client
 from benchmarks.drills.drill import Drill, Scene, random_of
 from benchmarks.drills.load import Batch, Load
+from benchmarks.drills.order import Order
 from benchmarks.drills.outcome import Outcome, broken_promises, deliveries, differences, examine, named
 from benchmarks.drills.stage import Stage, staged
+from configs.settings import Settings
 from storage.errors import SafeGuardError
 
 _END_S = 300.0
@@ -43,13 +47,17 @@ class Runner:
     """Judges drills by one undisturbed run of the same uploads.
 
     Args:
+        photos: folder that the pictures are of.
         clients: that upload at the same time.
         seed: of all that is drawn.
     """
 
-    def __init__(self, plan: list[tuple[Drill, Batch]], clients: int, seed: int, console: Console) -> None:
-        self._plan, self._clients, self._seed, self._console = plan, clients, seed, console
+    def __init__(
+        self, photos: Path, plan: list[tuple[Drill, Batch]], clients: int, seed: int, console: Console
+    ) -> None:
+        self._photos, self._plan, self._clients, self._seed, self._console = photos, plan, clients, seed, console
         self._calm = Outcome()
+        self._order: Order | None = None
 
     def run(self) -> list[Result]:
         """The undisturbed run, all drills of the common installation, then those that need one of their own."""
@@ -97,6 +105,8 @@ class Runner:
         scene = Scene(
             stage.home,
             stage.running,
+            self._photos,
+            batch.items,
             load,
             stage.receiver,
             stage.disks,
@@ -110,9 +120,10 @@ class Runner:
         except (SafeGuardError, TimeoutError) as error:
             result.troubles.append(str(error))
         self._end(stage, load, result)
+        stage.accepted.update(scene.own)
         result.troubles += scene.troubles
         outcome = self._judge(stage, result)
-        result.troubles += differences(self._calm, outcome)
+        result.troubles += differences(self._calm, outcome, partial(self._allows, stage.running.settings))
         for name in load.accepted:
             for picture in outcome.pictures.get(name, []):
                 result.claims[picture.attempts] += 1
@@ -121,6 +132,16 @@ class Runner:
         for line in result.troubles:
             self._say(f"           {line}")
         return result
+
+    def _allows(self, settings: Settings, first: str, second: str, linked: bool) -> bool:
+        """See ``benchmarks.drills.order``; what is left to the order is said, and is no trouble."""
+        if self._order is None:
+            pictures = dict(item for _, batch in self._plan for item in batch.items)
+            self._order = Order(pictures, settings)
+        allowed = self._order.allows(first, second, linked=linked)
+        if allowed:
+            self._say(f"           {'a new' if linked else 'no'} weak link of {first} and {second}: the order decides")
+        return allowed
 
     def _judge(self, stage: Stage, result: Result) -> Outcome:
         """Waits until all is done, and looks whether every promise was kept."""

@@ -16,7 +16,8 @@ from configs.settings import SETTINGS_FILE
 from graphs.service import Running, down, up
 
 OPTIONS: dict[str, object] = {
-    "lease_s": 12, "webhook_allow_private": "127.0.0.1/32", "webhook_retry_s": 0.5, "webhook_timeout_s": 5,
+    "lease_s": 12, "worker_lease_s": 10, "webhook_allow_private": "127.0.0.1/32", "webhook_retry_s": 0.5,
+    "webhook_timeout_s": 5,
 }  # fmt: skip
 """Leases are short so that what was in work is taken up again soon."""
 _DATA = {"PostgreSQL": "postgres", "S3": "objects"}

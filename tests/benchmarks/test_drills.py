@@ -6,15 +6,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from benchmarks.drills.__main__ import DRILLS
+from benchmarks.drills.clocks import skewed
 from benchmarks.drills.drill import random_of
 from benchmarks.drills.health import lacking
 from benchmarks.drills.kills import planned
 from benchmarks.drills.load import batches
+from benchmarks.drills.order import Order
 from benchmarks.drills.outcome import Outcome, Picture, broken_promises, differences
+from benchmarks.drills.writers import changed
 from benchmarks.processes import PARTS, part_of
-from tests.service.pictures import jpeg, photo
+from configs.settings import Settings
+from graphs.cluster import CONFIG
+from tests.service.pictures import edited, jpeg, photo
 
 DONE = Picture(1, "PROCESSED", None, 1, 1, "allow", None)
 ACCEPTED = {"a.jpg": 1, "b.jpg": 2}
@@ -141,3 +147,52 @@ def test_links_and_verdicts_are_compared_where_both_runs_have_the_pictures() -> 
     assert differences(outcome(), lost) == [], "a picture that is FAILED has no links and no verdict"
     del lost.pictures["b.jpg"]
     assert differences(outcome(), lost) == [], "a drill that has not come to its uploads yet"
+
+
+def test_weak_links_that_the_order_explains_are_no_troubles() -> None:
+    weak, none = outcome(), outcome()
+    weak.links["a.jpg", "b.jpg", "d@1"] = "semantic"
+    none.links.clear()
+    asked: list[tuple[str, str, bool]] = []
+
+    def allows(first: str, second: str, linked: bool) -> bool:
+        asked.append((first, second, linked))
+        return True
+
+    assert differences(none, weak, allows) == differences(weak, none, allows) == []
+    assert asked == [("a.jpg", "b.jpg", True), ("a.jpg", "b.jpg", False)]
+    assert [line.split(",")[0] for line in differences(weak, none)] == ["1 links are missing"]
+    assert [line.split(",")[0] for line in differences(outcome(), none, allows)] == ["1 links are missing"], "of a copy"
+    assert len(asked) == 2
+
+
+def test_the_order_makes_no_copy_and_loses_none(servers: Settings) -> None:
+    pictures = {
+        "astronaut": jpeg(photo("astronaut.png")),
+        "cropped": edited("astronaut.png", "crop70"),
+        "coffee": jpeg(photo("coffee.png")),
+    }
+    order = Order(pictures, servers)
+    assert not order.allows("astronaut", "cropped", linked=False), "a copy is found in every order"
+    assert not order.allows("astronaut", "cropped", linked=True), "and never as a weak link"
+    assert not order.allows("astronaut", "coffee", linked=True), "strangers are linked in none"
+    assert order.allows("astronaut", "coffee", linked=False)
+    assert not order.allows("astronaut", "unknown", linked=True)
+
+
+def test_vectors_that_are_lost_or_mixed_up_are_troubles() -> None:
+    before = {("d@1", 1, 0): (0.0, 0.5), ("d@1", 2, 0): (0.0, 0.25)}
+    assert changed(before, before | {("d@1", 3, 0): (1.0, 1.0)}) == []
+    assert changed(before, before | {("d@1", 2, 0): (0.0, 0.2501)}) == [], "another process rounds otherwise"
+    assert changed(before, {("d@1", 1, 0): (0.0, 0.5)}) == ["1 vectors are lost, such as ('d@1', 2, 0)"]
+    mixed = {("d@1", 1, 0): (0.0, 0.25), ("d@1", 2, 0): (0.0, 0.5)}
+    assert changed(before, mixed) == ["2 vectors are others, such as ('d@1', 1, 0), ('d@1', 2, 0)"]
+
+
+def test_only_the_pipeline_has_the_wrong_clock() -> None:
+    config = skewed(yaml.safe_load(CONFIG.read_text()), Path("/x/libfaketime.so"), -480)
+    (application,) = config["applications"]
+    wrong = {one["name"]: one["ray_actor_options"] for one in application["deployments"]}
+    variables = wrong.pop("Pipeline")["runtime_env"]["env_vars"]
+    assert variables["LD_PRELOAD"] == "/x/libfaketime.so" and variables["FAKETIME"] == "-480s"
+    assert wrong and not any("runtime_env" in options for options in wrong.values())

@@ -148,6 +148,18 @@ def test_a_calm_relay_breaks_nothing(relay: Relay) -> None:
     assert not relay.befell
 
 
+def test_a_relay_that_ends_breaks_its_connections_and_says_nothing(
+    relay: Relay, echo: Echo, caplog: pytest.LogCaptureFixture
+) -> None:
+    with connected(relay) as connection:
+        connection.sendall(b"a")
+        assert received(connection, 1) == b"a"
+        relay.close()
+        with pytest.raises(ConnectionResetError):
+            connection.recv(1)
+    assert echo.end()[1] == "reset" and not caplog.records
+
+
 def test_without_a_server_the_client_is_told_at_once() -> None:
     made = Relay("127.0.0.1", 1)
     with connected(made) as connection, pytest.raises(ConnectionResetError):
