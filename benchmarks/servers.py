@@ -8,6 +8,7 @@ from pathlib import Path
 
 from configs.settings import Settings
 from graphs.service import down
+from storage.embedded.ports import Ports
 from storage.embedded.stack import EmbeddedServers
 from storage.migrate import upgrade
 
@@ -24,8 +25,12 @@ def _folder() -> Iterator[Path]:
 
 @contextmanager
 def installation() -> Iterator[Path]:
-    """A home that is stopped and removed at the end; what is in it is for the caller to start."""
+    """A home that is stopped and removed at the end; what is in it is for the caller to start.
+
+    Its REST API gets a port that is drawn: two that start at the same moment would both take the usual one.
+    """
     with _folder() as home:
+        Ports(home).take("http")
         try:
             yield home
         finally:

@@ -1,6 +1,6 @@
 """Fault drills: everything that can go wrong goes wrong under load, and afterwards all that was acknowledged is there.
 
-    python -m benchmarks.drills PHOTOS [--pictures 24] [--clients 8] [--seed 1] [--drill NAME …]
+    python -m benchmarks.drills PHOTOS [--pictures 16] [--clients 8] [--seed 1] [--drill NAME …]
 
 Two installations in folders of their own (removed afterwards) take the same uploads, photos and edited copies of them; one
 picture of each drill is in a bank. In the first nothing happens; in the second one drill after another disturbs a batch of
@@ -39,7 +39,7 @@ def main() -> None:
     """Runs the drills that are named, or all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path)
-    parser.add_argument("--pictures", type=int, default=24, help="of each drill")
+    parser.add_argument("--pictures", type=int, default=16, help="of each drill")
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--drill", action="append", choices=DRILLS, metavar="NAME", help=", ".join(DRILLS))

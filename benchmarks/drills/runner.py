@@ -117,21 +117,27 @@ class Runner:
             drill.act(scene)
             result.healthy_s = stage.health.wait(scene.revive, lambda: load.over)
             scene.say("whole again, all uploads accepted")
-        except (SafeGuardError, TimeoutError) as error:
-            result.troubles.append(str(error))
+        except Exception as error:  # the drills after it are worth running
+            result.troubles.append(f"the drill ended with {type(error).__name__}: {error}")
         self._end(stage, load, result)
         stage.accepted.update(scene.own)
         result.troubles += scene.troubles
-        outcome = self._judge(stage, result)
+        try:
+            self._compare(self._judge(stage, result), stage, load, result)
+        except SafeGuardError as error:
+            result.troubles.append(f"what is left cannot be looked at: {error}")
+        scene.say(f"{len(result.troubles)} troubles" if result.troubles else "nothing was lost")
+        for line in result.troubles:
+            self._say(f"           {line}")
+        return result
+
+    def _compare(self, outcome: Outcome, stage: Stage, load: Load, result: Result) -> None:
+        """Counts what became of the drill's uploads, and looks for differences to the undisturbed run."""
         result.troubles += differences(self._calm, outcome, partial(self._allows, stage.running.settings))
         for name in load.accepted:
             for picture in outcome.pictures.get(name, []):
                 result.claims[picture.attempts] += 1
                 result.failed += picture.status == "FAILED"
-        scene.say(f"{len(result.troubles)} troubles" if result.troubles else "nothing was lost")
-        for line in result.troubles:
-            self._say(f"           {line}")
-        return result
 
     def _allows(self, settings: Settings, first: str, second: str, linked: bool) -> bool:
         """See ``benchmarks.drills.order``; what is left to the order is said, and is no trouble."""
