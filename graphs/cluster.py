@@ -200,6 +200,9 @@ class RayCluster:
             "RAY_SERVE_HAPROXY_NBTHREAD": "2",
             # For load balancers that look every 30 s whether a replica still serves; HAProxy is told at once.
             "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "3",
+            # Where HAProxy sends requests while no replica is there, keys included. By default 8500 for everybody: it may
+            # be another installation that listens there, which answers 401, or any other program.
+            "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(self._ports.take("serve_fallback")),
             "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first),
             "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first + _REPLICA_PORTS),
             "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),

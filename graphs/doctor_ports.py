@@ -31,6 +31,7 @@ _NAMES = {
     "haproxy_stats": "statistics of HAProxy",
     "haproxy_metrics": "metrics of HAProxy",
     "ingress_replicas": "replicas of the REST API",
+    "serve_fallback": "Serve's own proxy, for while no replica is there",
 }
 _REPLICAS = 60
 """Ports from the first one of the replicas on; see cluster.py."""

