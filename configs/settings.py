@@ -57,6 +57,10 @@ class Settings(BaseSettings):
         IPv4Address("127.0.0.1"),
         description="where the REST API that `safeguard up` starts listens; 0.0.0.0 in a container, behind TLS",
     )
+    use_haproxy: bool = Field(
+        True,
+        description="the HAProxy that Ray brings stands in front of the REST API; false, or without it: Serve's own proxy",
+    )
     public_url: str | None = Field(
         None, description="base address in callback URLs, e.g. https://safeguard.example; unset: taken from the request"
     )

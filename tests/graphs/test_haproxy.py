@@ -15,7 +15,7 @@ import pytest
 
 from configs.settings import load_settings
 from deployments.ingress.problems import MEDIA_TYPE, Problem
-from graphs.cluster import RayCluster
+from graphs import haproxy
 from storage.embedded.ports import Ports
 
 SCRIPT = Path(__file__).parents[2] / "graphs" / "haproxy_on_loopback.sh"
@@ -47,12 +47,23 @@ def test_without_a_known_port_everything_is(tmp_path: Path) -> None:
     assert done.stdout.count("bind 127.0.0.1:") == 3
 
 
+def haproxy_of(home: Path, setting: str = "") -> dict[str, str]:
+    """What Ray is told of HAProxy."""
+    home.mkdir(exist_ok=True)
+    (home / "settings.env").write_text(setting)
+    return haproxy.environment(load_settings(home), Ports(home), home / "h")
+
+
+@pytest.mark.skipif(HAPROXY is None, reason="there is no HAProxy for this platform")
+def test_haproxy_stands_in_front_unless_said_otherwise(tmp_path: Path) -> None:
+    assert haproxy_of(tmp_path)["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
+    assert haproxy_of(tmp_path, "SAFEGUARD_USE_HAPROXY='false'") == {}
+
+
 def test_requests_never_fall_back_to_the_port_of_another_installation(tmp_path: Path) -> None:
     """Ray's default is the same port for every cluster of a machine."""
     homes = [tmp_path / name for name in ("one", "other")]
-    for home in homes:
-        home.mkdir()
-    taken = [RayCluster(load_settings(home))._haproxy() for home in homes]
+    taken = [haproxy_of(home) for home in homes]
     ports = [made["RAY_SERVE_FALLBACK_PROXY_HTTP_PORT"] for made in taken]
     assert ports == [str(Ports(home).get("serve_fallback")) for home in homes] and "8500" not in ports
     known = json.loads((homes[0] / "ports.json").read_text())
