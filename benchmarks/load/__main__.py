@@ -5,9 +5,9 @@
 
 Brings the service up in a folder of its own (removed afterwards), stores pictures, and lets Locust's users
 (benchmarks/load/users.py) upload, read, search, list and work off a queue without a pause; between two steps the uploads
-are processed to the end. Further options go to Locust, such as ``--search-weight 0``; its first key has no limit. Exit code 1
-if an acknowledged upload is not PROCESSED in the end, a request failed in another way than by 429 or 503 with Retry-After,
-or the check finds anything.
+are processed to the end. Further options go to Locust, such as ``--search-weight 0``. Its key, the installation's first, has no
+limit of requests. Exit code 1 if an acknowledged upload is not PROCESSED in the end, a request failed in another way than by
+429 or 503 with Retry-After, or the check finds anything.
 """
 
 import argparse
