@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import struct
 import threading
@@ -174,7 +175,7 @@ class PoisonImage:
         return any(one["metric"].get("outcome") == "failed" and value(one) > 0 for one in series)
 
     def named(self, text: str) -> bool:
-        words = set(text.split())
+        words = set(re.findall(r"\w+", text))
         return sha256(self.data).hexdigest()[:16] in words and any(str(one) in words for one in self.ids)
 
     def mend(self, run: Callable[[], str]) -> str:

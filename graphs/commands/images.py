@@ -5,10 +5,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
-from graphs.commands.console import Home, console, printable
+from graphs.commands.console import Home, console, say
 
 
 def register(app: typer.Typer) -> None:
@@ -34,12 +32,7 @@ async def _show(home: Path | None, among: int, most: int) -> None:
     if not found:
         console.print("no image has failed or is tried again")
         return
-    table = Table("images", "status", "newest", "name", "model", "attempts", "last upload", "SHA-256", "reason")
-    for one in found:
-        name, reason = escape(printable(one.name)), escape(printable(one.reason or ""))
-        counts = str(one.images), one.status, str(one.newest)
-        table.add_row(
-            *counts, name, one.model_name, str(one.attempts), f"{one.last_at:%m-%d %H:%M:%S}", one.sha256.hex()[:16],
-            reason,
-        )  # fmt: skip
-    console.print(table, soft_wrap=True)
+    for one in found:  # lines, because a table would cut names and reasons short
+        what = f"{one.images} × {one.status}: newest {one.newest} {one.name!r} for {one.model_name}"
+        when = f"sent {one.last_at:%m-%d %H:%M:%S}, attempts {one.attempts}, SHA-256 {one.sha256.hex()[:16]}"
+        say(f"{what}, {when}: {one.reason or 'no reason was given'}")

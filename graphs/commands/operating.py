@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from graphs.commands.console import Home, console
+from graphs.commands.console import Home, console, say
 
 
 def register(app: typer.Typer) -> None:
@@ -90,12 +90,10 @@ def replicas(
         one = kill(home, replica)
         console.print(f"ended {one.deployment} {one.id}, process {one.pid}", highlight=False)
         return
-    table = Table("deployment", "replica", "state", "node", "process", "CPU", "MiB", "process is", "log")
-    for one in look(home, replica):
+    for one in look(home, replica):  # lines, because a table would cut ids short
         seen = one.activity
-        doing = (f"{seen.cpu:.0%}", f"{seen.memory_bytes / 2**20:.0f}", seen.state) if seen else ("", "", "")
-        table.add_row(one.deployment, one.id, one.state, one.node, str(one.pid or ""), *doing, one.log)
-    console.print(table, soft_wrap=True)
+        doing = f": {seen.cpu:.0%} CPU, {seen.memory_bytes / 2**20:.0f} MiB, {seen.state}" if seen else ""
+        say(f"{one.deployment} {one.id} {one.state} on {one.node}, process {one.pid or 'none'}{doing}; log {one.log}")
 
 
 def demo(
