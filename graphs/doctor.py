@@ -193,10 +193,14 @@ def of_disk(home: Path) -> Iterator[Finding]:
     """Room for what comes, on every disk that data lie on."""
     for disk in disks(home):
         whose = " and ".join(disk.parts)
-        said = f"{disk.free_bytes / 2**30:.1f} GiB of {disk.total_bytes / 2**30:.1f} GiB are free at {disk.folder} ({whose})"
+        said = f"{_size(disk.free_bytes)} of {_size(disk.total_bytes)} are free at {disk.folder} ({whose})"
         low = disk.free_bytes < max(_FREE_BYTES, _FREE_SHARE * disk.total_bytes)
         level = Level.BAD if disk.free_bytes < _FREE_BYTES else Level.NOTE if low else Level.OK
         yield Finding(level, "disk", said, "make room: uploads are refused when it is full" if low else "")
+
+
+def _size(bytes_: int) -> str:
+    return f"{bytes_ / 2**30:.1f} GiB" if bytes_ >= 2**30 else f"{bytes_ / 2**20:.0f} MiB"
 
 
 async def _of_database(settings: Settings) -> list[Finding]:

@@ -5,10 +5,11 @@
 A real Prometheus scrapes a running service by the configuration that `safeguard up` writes, with a copy of the alert rules
 that is in a hurry (hurry.py). While clients use the service a cause is planted. From then on only this is asked: which alerts
 fire, what the panels show that the runbook names, and what its commands print. Exit code 1 if no alert fires, no command
-names the cause, or no alert ends once it is mended. A full disk needs root.
+names the cause, no panel shows it, or the alert does not end once it is mended. A full disk needs root.
 """
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -34,7 +35,8 @@ from graphs.service import Running, down, up
 CAUSES = ("slow", "disk", "poison")
 _DISK_MIB = 768
 _WARM_S = 40.0
-CLIENTS = {"search": 2, "upload": 2, "read": 2}
+_SHOWN_S = 60.0
+CLIENTS = {"search": 1, "upload": 1, "read": 2}
 PAUSES_S = {"search": 0.3, "upload": 0.5, "read": 0.1}
 
 
@@ -56,7 +58,7 @@ class Found:
     @property
     def whole(self) -> bool:
         """Whether it was found, and its alert has ended."""
-        return bool(self.command) and self.ended_s == self.ended_s
+        return bool(self.command and self.panel) and not math.isnan(self.ended_s)
 
 
 class Operator:
@@ -104,12 +106,11 @@ class Operator:
         asked: set[tuple[tuple[str, str], ...]] = set()
         while not found.command and time.monotonic() - begun < self._limit_s:
             for labels in self.firing():
-                if not found.fired:
-                    found.after_s = time.monotonic() - begun
                 key = tuple(sorted(labels.items()))
                 if key not in asked and not found.command:
                     asked.add(key)
                     found.fired += (labels["alertname"],)
+                    found.after_s = time.monotonic() - begun
                     self._look(cause, found, labels)
             time.sleep(1.0)
         if found.command:
@@ -127,22 +128,32 @@ class Operator:
             name: one for name, one in labels.items() if name not in ("__name__", "alertname", "alertstate", "severity")
         }
         self._console.print(f"  alert {section.alert} {told or ''}", markup=False)
-        shown = [
-            panel.title
-            for panel in section.panels
-            if any(cause.shown(self._server.query(one)) for one, _ in panel.queries)
-        ]
         for command in section.looks:
             said = run(command, self._home, labels)
             if cause.named(said):
-                found.alert, found.command, found.panel = section.alert, command, ", ".join(shown)
-                found.labels = labels
+                found.alert, found.command, found.labels = section.alert, command, labels
+                found.panel = self._panels(cause, section)
                 line = next((line for line in said.splitlines() if cause.named(line)), "")
                 self._console.print(
                     f"  {command}: {' '.join(line.replace('│', ' ').split())}", markup=False, soft_wrap=True
                 )
                 return
             self._console.print(f"  {command}: does not name it", markup=False)
+
+    def _panels(self, cause: Cause, section: Section) -> str:
+        """Those of the panels named there that show the cause; figures are half a minute old before they are shown."""
+
+        def shown() -> list[str]:
+            return [
+                panel.title
+                for panel in section.panels
+                if any(cause.shown(self._server.query(query)) for query, _ in panel.queries)
+            ]
+
+        end = time.monotonic() + _SHOWN_S
+        while not (titles := shown()) and time.monotonic() < end:
+            time.sleep(2.0)
+        return ", ".join(titles)
 
     def _mend(self, section: Section, labels: dict[str, str]) -> str:
         for command in section.remedies:

@@ -131,7 +131,7 @@ class FullDisk:
 
     def named(self, text: str) -> bool:
         lines = [" ".join(line.split()) for line in text.splitlines()]
-        return any("bad" in line and "0.0 GiB of" in line and str(self.disk.folder) in line for line in lines)
+        return any("bad" in line and "0 MiB of" in line and str(self.disk.folder) in line for line in lines)
 
     def mend(self, run: Callable[[], str]) -> str:
         run()

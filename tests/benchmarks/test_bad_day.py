@@ -124,9 +124,9 @@ def test_a_slow_replica_is_named_by_its_id_and_process(running: Running) -> None
 
 def test_a_full_disk_is_named_by_its_folder(tmp_path: Path) -> None:
     cause = FullDisk(Disk(tmp_path, 8))
-    line = "│ {} │ disk │ {} GiB of 0.8 GiB are free at {} (s3) │ make room │"
-    assert cause.named(line.format("bad", "0.0", tmp_path))
-    assert not cause.named(line.format("ok", "9.0", tmp_path)) and not cause.named(line.format("bad", "0.0", "/other"))
+    line = "│ {} │ disk │ {} MiB of 768 MiB are free at {} (s3) │ make room │"
+    assert cause.named(line.format("bad", "0", tmp_path))
+    assert not cause.named(line.format("ok", "90", tmp_path)) and not cause.named(line.format("bad", "0", "/other"))
     assert cause.shown([series(0, part="s3")]) and not cause.shown([series(0, part="home"), series(2**30, part="s3")])
 
 
