@@ -36,7 +36,7 @@ SETTLE_S = 15.0
 
 
 class Succession(threading.Thread):
-    """Watches which replicas run, and when those of each deployment are all new ones."""
+    """Watches which replicas run, when those of each deployment are all new ones, and which deployments lose old ones."""
 
     def __init__(self, cluster: RayCluster) -> None:
         super().__init__(daemon=True)
@@ -44,6 +44,12 @@ class Succession(threading.Thread):
         self.before = self._now()
         self.first_s: dict[str, float] = {}
         self.all_s: dict[str, float] = {}
+        self.lost: set[str] = set()
+
+    @property
+    def replaced(self) -> set[str]:
+        """Deployments that lost a replica and got another; one that only grows or shrinks follows its load."""
+        return self.lost & self.first_s.keys()
 
     def _now(self) -> dict[str, set[str]]:
         return running_of(list(replicas_of(self._cluster.applications())))
@@ -61,8 +67,10 @@ class Succession(threading.Thread):
             new = ids - self.before.get(deployment, set())
             if new:
                 self.first_s.setdefault(deployment, at_s)
-            if new and new == ids and len(new) >= len(self.before.get(deployment, ())):
+            if new and new == ids:
                 self.all_s.setdefault(deployment, at_s)
+            if self.before.get(deployment, set()) - ids:
+                self.lost.add(deployment)
 
     def close(self) -> None:
         """Ends; one last look."""
@@ -129,8 +137,9 @@ def drill(running: Running, load: Load, quiet_s: float, console: Console) -> tup
         cluster.deploy(changed_user_config(running.settings.home))
         took = time.monotonic() - begun
         time.sleep(SETTLE_S)
-    console.print(f"user_config: done after {took:.1f} s; replicas replaced: {', '.join(watch.first_s) or 'none'}")
-    troubles += [f"{name} was replaced by a change of user_config" for name in watch.first_s]
+    replaced = sorted(watch.replaced)
+    console.print(f"user_config: done after {took:.1f} s; replicas replaced: {', '.join(replaced) or 'none'}")
+    troubles += [f"replicas of {name} were replaced by a change of user_config" for name in replaced]
     phase("after", quiet_s)
     return phases, troubles
 

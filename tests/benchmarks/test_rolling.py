@@ -17,7 +17,7 @@ def replica(deployment: str, id: str, state: str = "RUNNING") -> Replica:
 
 def succession(before: dict[str, set[str]]) -> Succession:
     made = Succession.__new__(Succession)
-    made.before, made.first_s, made.all_s = before, {}, {}
+    made.before, made.first_s, made.all_s, made.lost = before, {}, {}, set()
     return made
 
 
@@ -30,10 +30,16 @@ def test_a_deployment_is_new_when_none_of_the_old_ones_runs() -> None:
     watch = succession({"A": {"1", "2"}, "B": {"3"}})
     watch.note({"A": {"1", "2"}, "B": {"3"}}, 1)
     watch.note({"A": {"1", "2", "4"}, "B": set()}, 2)
-    watch.note({"A": {"4"}, "B": {"5"}}, 3)
-    assert watch.first_s == {"A": 2, "B": 3} and watch.all_s == {"B": 3}, "one of two is not all of them"
+    watch.note({"A": {"2", "4"}, "B": {"5"}}, 3)
+    assert watch.first_s == {"A": 2, "B": 3} and watch.all_s == {"B": 3}, "an old one of A runs still"
     watch.note({"A": {"4", "6"}, "B": {"5"}}, 4)
-    assert watch.all_s == {"A": 4, "B": 3}
+    assert watch.all_s == {"A": 4, "B": 3} and watch.replaced == {"A", "B"}
+
+
+def test_a_replica_that_comes_beside_the_others_replaces_none() -> None:
+    watch = succession({"A": {"1"}, "B": {"3", "4"}})
+    watch.note({"A": {"1", "2"}, "B": {"4"}}, 1)
+    assert watch.first_s == {"A": 1} and watch.lost == {"B"} and not watch.all_s and not watch.replaced
 
 
 def test_only_the_user_config_is_changed(tmp_path: Path) -> None:
