@@ -60,7 +60,7 @@ def _locust(running: Running, program: Path, profile: Sequence[Stage], answers: 
     command = [
         str(program), "-f", str(HERE / "shape.py"), "--headless", "--only-summary", "--host", running.url,
         "--key-file", str(running.key_file), "--pictures", str(running.settings.home / "pictures"),
-        "--profile", stages.written(profile), "--requests", str(answers), "--acknowledged", str(acknowledged),
+        "--stages", stages.written(profile), "--requests", str(answers), "--acknowledged", str(acknowledged),
         "--stop-timeout", "60", "--exit-code-on-error", "0", *weights,
     ]  # fmt: skip
     environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(HERE), str(HERE.parent / "load")))}

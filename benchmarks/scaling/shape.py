@@ -18,7 +18,7 @@ _lines: list[TextIO] = []
 
 @events.init_command_line_parser.add_listener
 def _options(parser: ArgumentParser) -> None:
-    parser.add_argument("--profile", required=True, help="the stages, as benchmarks/scaling/stages.py writes them")
+    parser.add_argument("--stages", required=True, help="the stages, as benchmarks/scaling/stages.py writes them")
     parser.add_argument("--requests", type=Path, required=True, help="gets a line for each answer")
 
 
@@ -46,5 +46,5 @@ class Profile(LoadTestShape):
     def tick(self) -> tuple[int, float] | None:
         """Asked by Locust every second."""
         assert self.runner is not None and self.runner.environment.parsed_options is not None
-        wanted = stages.users_at(stages.parse(self.runner.environment.parsed_options.profile), self.get_run_time())
+        wanted = stages.users_at(stages.parse(self.runner.environment.parsed_options.stages), self.get_run_time())
         return None if wanted is None else (wanted, 100.0)
