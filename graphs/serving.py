@@ -32,6 +32,12 @@ class PipelineOptions(_Options):
 
     batch_size: int = Field(16, ge=1, le=1024, description="images claimed at a time")
     batches: int = Field(3, ge=1, le=64, description="batches in work at a time")
+    beside_searches: int = Field(
+        0,
+        ge=0,
+        le=65_536,
+        description="images in work at most while searches are answered, which wait behind them; 0: any",
+    )
     call_timeout_s: float = Field(60.0, gt=0, description="limit of a call to another deployment, seconds")
 
 

@@ -44,7 +44,7 @@ def main() -> None:
     """Runs one of the two and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path)
-    parser.add_argument("--pictures", type=int, default=100, help="stored before; as many others are drawn from too")
+    parser.add_argument("--pictures", type=int, default=80, help="stored before; as many others are drawn from too")
     parser.add_argument("--locust", type=Path, default=Path(".venv-load/bin/locust"))
     parser.add_argument("--profile", help="stages as name:seconds:users:users, the users at its beginning and its end")
     parser.add_argument("--out", type=Path, default=OUT, help="folder of the picture and the CSV")

@@ -144,8 +144,9 @@ def scaled(rows: Sequence[Second]) -> list[str]:
 
 
 def not_followed(rows: Sequence[Second]) -> list[str]:
-    """What is wrong with how the replicas went, a line each: none more under load, or more left at the end than there were."""
-    first, last = (next((one for one in order if one.replicas), None) for order in (rows, rows[::-1]))
+    """What is wrong with how the replicas went, a line each: never more than at the end of the first stage, or left more."""
+    quiet = [one for one in rows if one.stage == rows[0].stage]
+    first, last = (next((one for one in order if one.replicas), None) for order in (quiet[::-1], rows[::-1]))
     if first is None or last is None:
         return ["no replica was ever seen"]
     grown = [

@@ -14,7 +14,6 @@ from storage.queues import UploadSignal
 from storage.uploads import sweep
 
 _log = logging.getLogger(__name__)
-_SMALLER = 8
 _LOOK_AGAIN_S = 0.02
 
 
@@ -27,13 +26,13 @@ class ClaimLoop:
         batch_size: images claimed at a time.
         batches: batches in work at a time; more hide the waiting for S3 and commits.
         idle_s: the queues are looked at after so many seconds even without a signal.
-        asked: whether somebody waits for an answer of this pipeline. Then one batch of an eighth is in work at a time: what
-            waits in PostgreSQL can wait there, and whoever waits for an answer does so behind everything that is in work.
+        asked: whether somebody waits for an answer of this pipeline: a search waits behind everything that is in work.
+        beside_searches: images in work at most while that is so, claimed by halves; the rest waits in PostgreSQL. 0: no limit.
     """
 
     def __init__(
         self, processor: Processor, signal: UploadSignal, *, batch_size: int, batches: int, idle_s: float = 2.0,
-        asked: Callable[[], bool] = lambda: False,
+        asked: Callable[[], bool] = lambda: False, beside_searches: int = 0,
     ) -> None:  # fmt: skip
         self._processor = processor
         self._signal = signal
@@ -42,6 +41,7 @@ class ClaimLoop:
         self._batches = batches
         self._idle_s = idle_s
         self._asked = asked
+        self._beside = beside_searches
         self._held: dict[int, Claim] = {}
         self._work: set[asyncio.Task[None]] = set()
         self._loops = BackgroundLoops()
@@ -93,10 +93,15 @@ class ClaimLoop:
                 await self._signal.wait(names, self._idle_s)
 
     async def _size(self) -> int:
-        """How much to claim now; while somebody waits for an answer, that is known once nothing else is in work."""
-        while self._asked() and self._work:  # noqa: ASYNC110  # either may end it
+        """How much to claim next; waits while somebody waits for an answer and enough is in work."""
+        await asyncio.sleep(0)  # what was claimed just now counts once its task has begun
+        few = max(1, min(self._batch_size, self._beside // 2))
+        while self._limited() and self.in_work + few > self._beside:  # noqa: ASYNC110  # either may end it
             await asyncio.sleep(_LOOK_AGAIN_S)
-        return max(1, self._batch_size // _SMALLER) if self._asked() else self._batch_size
+        return few if self._limited() else self._batch_size
+
+    def _limited(self) -> bool:
+        return self._beside > 0 and self._asked()
 
     async def _claim(self, names: list[str], size: int) -> list[Claim]:
         settings = self._processor.settings

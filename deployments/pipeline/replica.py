@@ -1,6 +1,7 @@
 """The Pipeline replica: claims and processes by itself, and looks at pictures for searches. Ray Serve around processor.py."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -45,6 +46,8 @@ from storage.vector_rows import VectorRows
 _REFUSALS = (RayServeException,)
 """A full queue, no replica. The death of a network's replica is none: the picture may have caused it."""
 
+_ASKED_S = 2.0
+"""After a search another one is expected for so long: in a moment without one, a pipeline could claim all it may hold."""
 _MOST_COUNTED = 10_000
 """Waiting images of a model that count for the number of pipelines: more ask for no more than these."""
 
@@ -115,6 +118,7 @@ class Pipeline:
         embedder, detector, readers, writer: handles of the deployments it drives.
         batch_size: images claimed at a time.
         batches: batches in work at a time.
+        beside_searches: images in work at most while searches are answered; 0: no limit.
         call_timeout_s: limit of each call to another deployment, seconds.
     """
 
@@ -127,6 +131,7 @@ class Pipeline:
         *,
         batch_size: int = 16,
         batches: int = 3,
+        beside_searches: int = 0,
         call_timeout_s: float = 60.0,
     ) -> None:
         log_to_replica()
@@ -159,10 +164,11 @@ class Pipeline:
         await ensure_active(engine, actor="pipeline")
         await self._processor.generations.start()
         self._signal = UploadSignal(settings)
-        self._searches = 0
+        self._searches, self._asked_until = 0, 0.0
         self._loop = ClaimLoop(
-            self._processor, self._signal, batch_size=batch_size, batches=batches, asked=lambda: self._searches > 0
-        )
+            self._processor, self._signal, batch_size=batch_size, batches=batches, asked=self._asked,
+            beside_searches=beside_searches,
+        )  # fmt: skip
         self._begun = Signal(settings, LOOKBACK_CHANNEL)
         self._lookbacks = LookBackLoop(self._processor, self._begun, busy=lambda: self._loop.in_work > 0)
         for part in (self._signal, self._loop, self._begun, self._lookbacks):
@@ -184,6 +190,10 @@ class Pipeline:
             return await search(self._processor, data, model_name, k=k, exclude=exclude)
         finally:
             self._searches -= 1
+            self._asked_until = time.monotonic() + _ASKED_S
+
+    def _asked(self) -> bool:
+        return self._searches > 0 or time.monotonic() < self._asked_until
 
     async def check_health(self) -> None:
         """Fails if a loop has died. Says nothing of PostgreSQL or S3: their outage must not restart replicas."""

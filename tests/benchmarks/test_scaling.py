@@ -82,8 +82,10 @@ def test_seconds(tmp_path: Path) -> None:
 
 
 def rows_of(*counts: dict[str, int]) -> list[Second]:
+    """The first stage ends with the first second in which replicas were seen."""
+    quiet = next((place for place, replicas in enumerate(counts) if replicas), 0)
     return [
-        Second(second, "quiet", 2, 3.0, 3, 0, float("nan"), 0, 0.0, 900.0, replicas)
+        Second(second, "burst" if second > quiet else "quiet", 2, 3.0, 3, 0, float("nan"), 0, 0.0, 900.0, replicas)
         for second, replicas in enumerate(counts)
     ]
 

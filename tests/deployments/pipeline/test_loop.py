@@ -22,12 +22,19 @@ from tests.service.pictures import jpeg, photo, variants
 
 @asynccontextmanager
 async def running(
-    processor: Processor, *, idle_s: float = 0.2, batch_size: int = 8, asked: Callable[[], bool] = lambda: False
+    processor: Processor,
+    *,
+    idle_s: float = 0.2,
+    batch_size: int = 8,
+    batches: int = 2,
+    asked: Callable[[], bool] = lambda: False,
+    beside_searches: int = 0,
 ) -> AsyncIterator[ClaimLoop]:
     """A loop that claims, and its signal."""
     signal = UploadSignal(processor.settings)
     await signal.start()
-    loop = ClaimLoop(processor, signal, batch_size=batch_size, batches=2, idle_s=idle_s, asked=asked)
+    sizes = {"batch_size": batch_size, "batches": batches, "beside_searches": beside_searches}
+    loop = ClaimLoop(processor, signal, **sizes, idle_s=idle_s, asked=asked)
     await loop.start()
     try:
         yield loop
@@ -116,13 +123,13 @@ async def test_closing_finishes_what_is_in_work_and_claims_no_more(
     assert loop.in_work == 0
 
 
-async def test_while_somebody_waits_for_an_answer_one_small_batch_is_in_work(
+async def test_while_somebody_waits_for_an_answer_little_is_in_work(
     processor: Processor, put: Upload, networks: LocalNetworks
 ) -> None:
     slow, waits = Slow(networks), True
     for data in variants(12):
         await put(data)
-    async with running(replace(processor, networks=slow), batch_size=16, asked=lambda: waits) as loop:
+    async with running(replace(processor, networks=slow), batches=3, asked=lambda: waits, beside_searches=4) as loop:
 
         async def holds(count: int) -> None:
             async def reached() -> bool:
@@ -132,7 +139,7 @@ async def test_while_somebody_waits_for_an_answer_one_small_batch_is_in_work(
             await asyncio.sleep(0.5)
             assert loop.in_work == count
 
-        await holds(2)
+        await holds(4)  # two halves
         waits = False
         await holds(12)
         slow.gate.set()
