@@ -46,8 +46,9 @@ from storage.vector_rows import VectorRows
 _REFUSALS = (RayServeException,)
 """A full queue, no replica. The death of a network's replica is none: the picture may have caused it."""
 
-_ASKED_S = 2.0
-"""After a search another one is expected for so long: in a moment without one, a pipeline could claim all it may hold."""
+_ASKED_S = 10.0
+"""After a search, and at first, another one is expected for so long: in a moment without one, or when it has just been
+added under load, a pipeline would claim all it may hold, and searches in all of them would wait behind that."""
 _MOST_COUNTED = 10_000
 """Waiting images of a model that count for the number of pipelines: more ask for no more than these."""
 
@@ -164,7 +165,7 @@ class Pipeline:
         await ensure_active(engine, actor="pipeline")
         await self._processor.generations.start()
         self._signal = UploadSignal(settings)
-        self._searches, self._asked_until = 0, 0.0
+        self._searches, self._asked_until = 0, time.monotonic() + _ASKED_S
         self._loop = ClaimLoop(
             self._processor, self._signal, batch_size=batch_size, batches=batches, asked=self._asked,
             beside_searches=beside_searches,
