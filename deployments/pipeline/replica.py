@@ -1,7 +1,6 @@
 """The Pipeline replica: claims and processes by itself, and looks at pictures for searches. Ray Serve around processor.py."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -18,6 +17,7 @@ from configs.settings import load_settings
 from deployments.detector import DetectCall, Detected
 from deployments.logs import log_to_replica
 from deployments.metrics.meters import stage
+from deployments.pipeline.answering import Answering
 from deployments.pipeline.bank_hashes import BankHashes
 from deployments.pipeline.found import Found
 from deployments.pipeline.generations import Generations
@@ -46,9 +46,6 @@ from storage.vector_rows import VectorRows
 _REFUSALS = (RayServeException,)
 """A full queue, no replica. The death of a network's replica is none: the picture may have caused it."""
 
-_ASKED_S = 10.0
-"""After a search, and at first, another one is expected for so long: in a moment without one, or when it has just been
-added under load, a pipeline would claim all it may hold, and searches in all of them would wait behind that."""
 _MOST_COUNTED = 10_000
 """Waiting images of a model that count for the number of pipelines: more ask for no more than these."""
 
@@ -165,9 +162,9 @@ class Pipeline:
         await ensure_active(engine, actor="pipeline")
         await self._processor.generations.start()
         self._signal = UploadSignal(settings)
-        self._searches, self._asked_until = 0, time.monotonic() + _ASKED_S
+        self._answering = Answering()
         self._loop = ClaimLoop(
-            self._processor, self._signal, batch_size=batch_size, batches=batches, asked=self._asked,
+            self._processor, self._signal, batch_size=batch_size, batches=batches, asked=self._answering,
             beside_searches=beside_searches,
         )  # fmt: skip
         self._begun = Signal(settings, LOOKBACK_CHANNEL)
@@ -186,15 +183,8 @@ class Pipeline:
         Raises:
             UnsupportedImage, TooLarge: the picture cannot be read.
         """
-        self._searches += 1
-        try:
+        with self._answering.call():
             return await search(self._processor, data, model_name, k=k, exclude=exclude)
-        finally:
-            self._searches -= 1
-            self._asked_until = time.monotonic() + _ASKED_S
-
-    def _asked(self) -> bool:
-        return self._searches > 0 or time.monotonic() < self._asked_until
 
     async def check_health(self) -> None:
         """Fails if a loop has died. Says nothing of PostgreSQL or S3: their outage must not restart replicas."""
