@@ -30,7 +30,6 @@ def draw(rows: Sequence[Second], file: Path, title: str) -> None:
         else:
             constant.append(f"{name} {max(counts)}")
     replicas.set_ylabel("replicas")
-    replicas.set_ylim(bottom=0)
     replicas.yaxis.get_major_locator().set_params(integer=True)
     replicas.set_title(f"always the same: {', '.join(constant)}", fontsize=8, loc="right")
     age.plot(seconds, [one.oldest_s for one in rows], color="C1", label="age of the oldest waiting image, s")
@@ -58,6 +57,7 @@ def draw(rows: Sequence[Second], file: Path, title: str) -> None:
                 axis.text(middle, 1.02, name, ha="center", fontsize=9, transform=axis.get_xaxis_transform())
         lines = [*axis.get_lines(), *(beside.get_lines() if axis is age else [])]
         axis.legend(lines, [str(line.get_label()) for line in lines], loc="upper left", fontsize=8)
+    replicas.set_ylim(top=1 + max((one.replicas.get(name, 0) for one in rows for name in scaled(rows)), default=1))
     figure.suptitle(title, fontsize=11)
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=90)
