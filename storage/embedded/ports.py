@@ -3,12 +3,16 @@
 import json
 import random
 import socket
+import time
 from pathlib import Path
 
 from storage.errors import ConfigurationError
 
 _RANGE = range(20_000, 32_000)
 """Below the range from which Linux gives ports to outgoing connections, above the one where Ray's workers listen."""
+
+_FREED_S = 10.0
+"""How long the port of a server that ran before is waited for."""
 
 
 def is_free(port: int) -> bool:
@@ -52,8 +56,15 @@ class Ports:
         return port
 
     def take(self, name: str, *, wanted: int | None = None) -> int:
-        """A free port for a server that is about to start: the remembered one, else ``wanted``, else any."""
+        """A free port for a server that is about to start: the remembered one, else ``wanted``, else any.
+
+        The remembered one is waited for: a process that was killed may hold its port a little longer than it is seen to
+        live, and whoever runs meanwhile knows the server under that port alone.
+        """
         known = self._read()
+        end = time.monotonic() + _FREED_S
+        while name in known and not is_free(known[name]) and time.monotonic() < end:
+            time.sleep(0.1)
         taken = {port for other, port in known.items() if other != name}
         choices = [port for port in (known.get(name), wanted) if port is not None]
         choices += random.sample(_RANGE, 200)
