@@ -45,7 +45,15 @@ def main() -> None:
     parser.add_argument("--drill", action="append", choices=DRILLS, metavar="NAME", help=", ".join(DRILLS))
     options = parser.parse_args()
     console, begun = Console(width=140, highlight=False), time.monotonic()
-    chosen = [DRILLS[name] for name in options.drill or DRILLS]
+    chosen = []
+    for name in options.drill or DRILLS:
+        lacking = DRILLS[name].lacks()
+        if lacking is None:
+            chosen.append(DRILLS[name])
+        elif options.drill:
+            parser.error(f"{name}: {lacking}")
+        else:
+            console.print(f"{name} is left out: {lacking}")
     data = batches(options.photos, [drill.batches * options.pictures for drill in chosen])
     results = Runner(options.photos, list(zip(chosen, data, strict=True)), options.clients, options.seed, console).run()
     troubles = show(results, console)

@@ -99,59 +99,76 @@ def _expect(scene: Scene, what: str, held: Any, wanted: Any) -> None:
         scene.troubles.append(f"{what}: {held} for {wanted}")
 
 
-def _deliver(scene: Scene, worker: Worker, lease_s: float) -> None:
-    """Each kind of wrong callback for some images; every answer is compared with what the contract says."""
+def _handed_out(scene: Scene, worker: Worker) -> list[Polled]:
+    """Uploads of the worker's queue, all of them given to it, with what is going to be wrong with each."""
     kinds = scene.draw.permutation([kind for kind in _KINDS for _ in range(_EACH)]).tolist()
     with Client(scene.running.url, scene.running.key) as client:
         for number, data in enumerate(_pictures(scene.draw, len(kinds))):
             name = f"outside-{number}.jpg"
             scene.own[name] = client.upload(name, data, QUEUE, key=f"drill-{name}")
-    given, taken_at = _take(worker, set(scene.own.values())), time.monotonic()
+    given = _take(worker, set(scene.own.values()))
     ids = sorted(given)
-    images = [
+    return [
         Polled(one, given[one], kind, [str(other) for other in scene.draw.permutation(ids)[:3] if other != one])
         for one, kind in zip(ids, kinds, strict=True)
     ]
-    for image in (one for one in images if one.kind == "another's token"):
-        foreign = given[next(one for one in ids if one != image.id)].partition("?")[2]
-        status, _ = worker.deliver(image.id, f"{image.url.partition('?')[0]}?{foreign}", image.result)
-        _expect(scene, f"another image's token for {image.id}", status, 409)
-        _expect(scene, f"the right token for {image.id}", worker.deliver(image.id, image.url, image.result)[0], 200)
-    for image in (one for one in images if one.kind in ("at once", "again later")):
-        count = _AT_ONCE if image.kind == "at once" else 1
-        image.answers = worker.at_once(image.id, [image.url] * count, image.result)
-    time.sleep(max(0.0, taken_at + lease_s + 1.0 - time.monotonic()))
-    scene.say("the leases are over")
+
+
+def _while_leases_last(scene: Scene, worker: Worker, images: Sequence[Polled]) -> None:
+    """With another picture's token, which changes nothing, and then with the right one; once, or many times at once."""
+    for image in images:
+        if image.kind == "another's token":
+            token = next(one.url for one in images if one.id != image.id).partition("?")[2]
+            status, _ = worker.deliver(image.id, f"{image.url.partition('?')[0]}?{token}", image.result)
+            _expect(scene, f"another image's token for {image.id}", status, 409)
+            image.answers = [worker.deliver(image.id, image.url, image.result)]
+        elif image.kind in ("at once", "again later"):
+            count = _AT_ONCE if image.kind == "at once" else 1
+            image.answers = worker.at_once(image.id, [image.url] * count, image.result)
+
+
+def _after_leases(scene: Scene, worker: Worker, images: Sequence[Polled]) -> None:
+    """With tokens that are over, before and after the image was given to a worker again, and again with another result."""
     late = [one for one in images if one.kind in ("late", "old and new at once")]
     for image in late:
         _expect(scene, f"a late callback for {image.id}", worker.deliver(image.id, image.url, image.result)[0], 409)
     again = _take(worker, {one.id for one in late})
     for image in late:
         urls = [image.url, again[image.id]] * (_AT_ONCE // 2)
-        some = worker.at_once(image.id, urls, image.result) if image.kind != "late" else [
-            worker.deliver(image.id, url, image.result) for url in urls
-        ]  # fmt: skip
-        _expect(
-            scene, f"old and new tokens for {image.id}", [status for status, _ in some], [409, 200] * (_AT_ONCE // 2)
-        )
+        if image.kind == "late":
+            some = [worker.deliver(image.id, url, image.result) for url in urls]
+        else:
+            some = worker.at_once(image.id, urls, image.result)
+        statuses = [status for status, _ in some]
+        _expect(scene, f"old and new tokens for {image.id}", statuses, [409, 200] * (_AT_ONCE // 2))
         image.answers = [answer for answer in some if answer[0] == 200]
-    for image in (one for one in images if one.kind == "again later"):  # after its lease, with another result
-        image.answers.append(worker.deliver(image.id, image.url, [str(ids[0])] if image.id != ids[0] else []))
+    for image in images:
+        if image.kind == "again later":
+            other = [str(one.id) for one in images if one.id != image.id and str(one.id) not in image.result][:1]
+            image.answers.append(worker.deliver(image.id, image.url, other))
+
+
+def _compare(scene: Scene, images: Sequence[Polled]) -> None:
+    """Each result is stored as it came first, and every callback with the right token was answered alike."""
     with Client(scene.running.url, scene.running.key) as client:
         for image in images:
             stored = client.get(f"/image/{image.id}/processed")
             linked = {int(one) for one in image.result}
             linked |= {one.id for one in images if str(image.id) in one.result}
             _expect(scene, f"{image.kind}: the links of {image.id}", sorted(map(int, stored["result"])), sorted(linked))
-            _expect(
-                scene, f"{image.kind}: statuses for {image.id}", {status for status, _ in image.answers} - {200}, set()
-            )
+            refused = [status for status, _ in image.answers if status != 200]
+            _expect(scene, f"{image.kind}: callbacks refused for {image.id}", refused, [])
 
 
 def _act(scene: Scene) -> None:
     worker = Worker(scene.running.url, scene.running.key)
     try:
-        _deliver(scene, worker, scene.running.settings.worker_lease_s)
+        images, taken_at = _handed_out(scene, worker), time.monotonic()
+        _while_leases_last(scene, worker, images)
+        time.sleep(max(0.0, taken_at + scene.running.settings.worker_lease_s + 1.0 - time.monotonic()))
+        scene.say(f"{len(images)} images were given to a worker; their leases are over")
+        _after_leases(scene, worker, images)
+        _compare(scene, images)
     finally:
         worker.close()
 

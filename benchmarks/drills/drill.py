@@ -84,6 +84,7 @@ class Drill:
         batches: how many drills' pictures it uploads.
         around: given for a drill that needs an installation of its own: entered with its empty home before `up`, left
             after `down`; what it yields are options for its settings.env, named as in ``configs.settings``.
+        lacks: says what this machine lacks for it, None where it can be done.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Drill:
     act: Callable[[Scene], None]
     batches: int = 1
     around: Callable[[Path], AbstractContextManager[Mapping[str, object]]] | None = None
+    lacks: Callable[[], str | None] = lambda: None
 
 
 def random_of(seed: int, name: str) -> np.random.Generator:

@@ -189,6 +189,15 @@ def test_vectors_that_are_lost_or_mixed_up_are_troubles() -> None:
     assert changed(before, mixed) == ["2 vectors are others, such as ('d@1', 1, 0), ('d@1', 2, 0)"]
 
 
+def test_a_drill_says_what_this_machine_lacks_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = tmp_path / "libfaketimeMT.so.1"
+    monkeypatch.setenv("FAKETIME_LIBRARY", str(there))
+    assert "libfaketime is not installed" in (DRILLS["skew-pipeline"].lacks() or "")
+    there.touch()
+    assert DRILLS["skew-pipeline"].lacks() is None
+    assert DRILLS["skew-database"].lacks() is None
+
+
 def test_only_the_pipeline_has_the_wrong_clock() -> None:
     config = skewed(yaml.safe_load(CONFIG.read_text()), Path("/x/libfaketime.so"), -480)
     (application,) = config["applications"]
