@@ -53,7 +53,7 @@ async def test_bits_and_wrong_sizes(servers: Settings) -> None:
     read, _ = await table.read_since(-1)
     assert (read.vectors == bits).all() and read.vectors.dtype == np.uint8
     with pytest.raises(ValueError, match=r"takes \[n, 32\]"):
-        rows([1], 5).to_arrow(space, 0)
+        await table.append(rows([1], 5), 2)
 
 
 async def test_a_dead_store_is_unavailable(servers: Settings) -> None:
