@@ -23,19 +23,26 @@ _AT_WORK = ("HEALTHY", "UPSCALING", "DOWNSCALING")
 """States of a deployment whose replicas answer, also while others are added or taken away."""
 
 
-async def call(handle: Any, timeout_s: float, *arguments: Any) -> Any:
+async def call(handle: Any, timeout_s: float, *arguments: Any, stop: bool = True) -> Any:
     """Calls one method of a handle.
 
     Args:
         handle: ``deployment_handle.method``.
         timeout_s: limit, seconds.
+        stop: a call that nobody waits for any more is stopped over there; else it goes on.
     Raises:
         SafeGuardError: as the other side raised it.
         Unavailable: no answer in time, a full queue, a dead replica.
     """
     try:
-        async with asyncio.timeout(timeout_s):
-            return await handle.remote(*arguments)
+        response = handle.remote(*arguments)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await response
+        except (TimeoutError, asyncio.CancelledError):
+            if stop:
+                response.cancel()
+            raise
     except RayTaskError as error:
         cause = error.cause
         if isinstance(cause, SafeGuardError):
@@ -77,7 +84,7 @@ class RemotePlatform:
 
     async def remove(self, image_ids: list[int]) -> None:
         """See ``Platform.remove``."""
-        await call(self._writer.remove, self._timeout_s, image_ids)
+        await call(self._writer.remove, self._timeout_s, image_ids, stop=False)
 
     async def submit_job(self, job_id: int) -> None:
         """See ``Platform.submit_job``."""

@@ -15,6 +15,9 @@ from storage.errors import InvalidInput, UnsupportedImage
 class Failing:
     """Fails in the ways that a deployment can."""
 
+    def __init__(self) -> None:
+        self.stopped = 0
+
     async def act(self, what: str) -> str:
         if what == "ours":
             raise UnsupportedImage("damaged there")
@@ -25,7 +28,13 @@ class Failing:
         if what == "mistake":
             raise ValueError("SELECT 1")
         if what == "slow":
-            await asyncio.sleep(60)
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                self.stopped += 1
+                raise
+        if what == "stopped":
+            return str(self.stopped)
         if what == "death":
             os._exit(1)
         return "fine"
@@ -42,6 +51,7 @@ async def outcome(handle: Any, what: str) -> list[Any]:
 async def main(handle: Any) -> dict[str, Any]:
     """Every way in turn; the queue is filled before the replica dies."""
     found = {what: await outcome(handle, what) for what in ("fine", "ours", "field", "outage", "mistake", "slow")}
+    found["stopped"] = await outcome(handle, "stopped")
     crowd = await asyncio.gather(*(outcome(handle, "slow") for _ in range(8)))
     found["crowd"] = sorted({kind for kind, _, _ in crowd})
     found["death"] = await outcome(handle, "death")
