@@ -1,14 +1,17 @@
 """Errors of other deployments as the ingress meets them, on a real Ray of this test's own."""
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from deployments.ingress.remote import check_networks
+from deployments.ingress.remote import call, check_networks
 from storage.errors import Unavailable
 
 SCRIPT = Path(__file__).with_name("remote_calls.py")
@@ -43,3 +46,32 @@ def test_networks_answer_while_replicas_come_and_go(state: str) -> None:
 def test_networks_that_do_not_answer_are_named(state: str) -> None:
     with pytest.raises(Unavailable, match=r"^not healthy: Pipeline, Detector$"):
         check_networks({"Pipeline": state, "Embedder": "HEALTHY", "Detector": state})
+
+
+class Endless:
+    """A call that gives no answer, as far as ``call`` uses one of Serve's."""
+
+    def __init__(self) -> None:
+        self.cancelled = False
+
+    def remote(self) -> "Endless":
+        return self
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return asyncio.sleep(3600).__await__()
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+@pytest.mark.parametrize("stop", [True, False])
+async def test_a_call_that_nobody_waits_for_is_stopped_unless_it_must_go_on(stop: bool) -> None:
+    late, left = Endless(), Endless()
+    with pytest.raises(Unavailable):
+        await call(late, 0.05, stop=stop)
+    task = asyncio.create_task(call(left, 3600, stop=stop))
+    await asyncio.sleep(0.05)
+    task.cancel()  # as when the client has gone
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert late.cancelled is left.cancelled is stop
