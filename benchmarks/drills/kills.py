@@ -32,14 +32,19 @@ def planned(draw: np.random.Generator, parts: list[str], count: int) -> list[Kil
     return [Kill(float(draw.uniform(0, _LONGEST_PAUSE_S)), str(draw.choice(parts))) for _ in range(count)]
 
 
-def _kill(scene: Scene, part: str) -> bool:
-    """Kills the oldest process of a part; False where there is none for a while, such as while Ray starts it again."""
+def _found(scene: Scene, part: str) -> psutil.Process | None:
+    """The oldest process of a part; None where there is none for a while, such as while Ray starts it again."""
     end = time.monotonic() + _FIND_S
-    while (process := process_of(scene.home, part)) is None:
-        if time.monotonic() > end:
-            return False
+    while (process := process_of(scene.home, part)) is None and time.monotonic() < end:
         time.sleep(0.05)
+    return process
+
+
+def _kill(scene: Scene, part: str, process: psutil.Process | None) -> bool:
+    """Kills a process of a part; False where it had gone by itself."""
     try:
+        if process is None:
+            return False
         process.kill()
     except psutil.NoSuchProcess:
         return False
@@ -48,12 +53,17 @@ def _kill(scene: Scene, part: str) -> bool:
 
 
 def _kill_each(scene: Scene, part: str) -> None:
-    """Kills the processes of a part that run now, one after another, at shares of the load that are drawn."""
-    count = max(1, len(processes(scene.home)[part]) if part != SANDBOX else 1)
-    for share in sorted(scene.draw.uniform(_EARLIEST, _LATEST, count)):
+    """Kills the processes of a part that run now, one after another, at shares of the load that are drawn.
+
+    They are looked up before, since that takes longer than an upload; decoders, which come and go, when it is time.
+    """
+    victims = [None] if part == SANDBOX else list(processes(scene.home)[part])
+    for victim, share in zip(victims, sorted(scene.draw.uniform(_EARLIEST, _LATEST, len(victims))), strict=True):
         scene.wait_for_uploads(float(share))
-        if not _kill(scene, part):
-            scene.troubles.append(f"no process of the {part} was found: nothing was tried")
+        if not _kill(scene, part, victim or _found(scene, part)):
+            scene.troubles.append(f"a process of the {part} had gone by itself: nothing was tried")
+    if not victims:
+        scene.troubles.append(f"no process of the {part} was found: nothing was tried")
 
 
 def _kill_at_random(scene: Scene) -> None:
@@ -61,7 +71,7 @@ def _kill_at_random(scene: Scene) -> None:
     parts = [part for part in PARTS if processes(scene.home)[part]]
     for kill in planned(scene.draw, parts, _RANDOM_KILLS):
         time.sleep(kill.pause_s)
-        if not _kill(scene, kill.part):
+        if not _kill(scene, kill.part, _found(scene, kill.part)):
             scene.say(f"the {kill.part} does not run at this moment")
         time.sleep(1.5)  # Ray's head takes a second to see that one of its parts has ended
         with suppress(SafeGuardError):  # it is tried again when the last part was killed

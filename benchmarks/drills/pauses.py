@@ -11,11 +11,11 @@ _SHARE = (0.2, 0.5)
 
 
 def _stop(scene: Scene, part: str) -> None:
-    scene.wait_for_uploads(float(scene.draw.uniform(*_SHARE)))
     process = process_of(scene.home, part)
     if process is None:
         scene.troubles.append(f"the {part} does not run: nothing was tried")
         return
+    scene.wait_for_uploads(float(scene.draw.uniform(*_SHARE)))
     some = family(process)
     with stopped(some):
         scene.say(f"stopped the {part} ({len(some)} processes)")
