@@ -14,7 +14,6 @@ _GUARDED = {
     "ray_gcs": "Ray's control service: gRPC with the cluster's token",
     "ray_node": "Ray's node manager: gRPC with the cluster's token",
     "ray_objects": "Ray's object manager: gRPC with the cluster's token",
-    "ray_client": "Ray client: gRPC with the cluster's token",
     "ray_agent_grpc": "Ray's agent: gRPC with the cluster's token",
     "ray_dashboard": "Ray dashboard: the cluster's token",
     "ray_worker": "Ray's workers and the replicas on them: gRPC with the cluster's token",
@@ -35,6 +34,9 @@ _NAMES = {
     "ingress_replicas": "replicas of the REST API",
     "serve_fallback": "Serve's own proxy, for while no replica is there",
 }
+_RAY = ("ray::", "/site-packages/ray/", "-m ray.", "ray-dashboard-", "-m graphs.backfill")
+_BEGINNING = 4
+"""What the first arguments of Ray's programs, workers and drivers have in them; folders named by others prove nothing."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def listening(home: Path, processes: Iterable[psutil.Process]) -> list[Listening
     for process in processes:
         try:
             program, connections = process.name(), process.net_connections("inet")
-            ray = "ray" in " ".join(process.cmdline())
+            ray = any(mark in " ".join(process.cmdline()[:_BEGINNING]) for mark in _RAY)
         except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
             continue
         for one in connections:

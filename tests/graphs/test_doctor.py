@@ -3,6 +3,8 @@
 import os
 import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -95,6 +97,16 @@ def test_an_open_port_is_found_and_told_from_a_guarded_one(tmp_path: Path) -> No
     assert f"127.0.0.1:{local}" not in said
     (http,) = of_ports([Listening("http", "::", 8000, "haproxy", "keys")])
     assert "TLS" in http.do
+
+
+def test_a_stranger_is_not_taken_for_ray_by_a_folder_it_names(tmp_path: Path) -> None:
+    code = "import socket; server = socket.create_server(('0.0.0.0', 0)); print('open', flush=True); input()"
+    command = [sys.executable, "-c", code, "/opt/ray/head"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "open\n"
+        (found,) = listening(tmp_path, [psutil.Process(process.pid)])
+        process.communicate("\n")
+    assert found.name == "other" and [one.level for one in of_ports([found])] == [Level.BAD]
 
 
 @pytest.mark.parametrize(
