@@ -12,9 +12,10 @@ from ray import serve
 from configs.models import load_models
 from configs.settings import load_settings
 from deployments.batching import each_alone_on_failure
+from deployments.idle_memory import give_back_when_idle
 from deployments.logs import log_to_replica
 from deployments.metrics.meters import busy, slots
-from deployments.vision.factory import build_detector, build_filter
+from deployments.vision.factory import build_detector, build_filter, release
 from deployments.vision.interfaces import Box
 
 
@@ -67,6 +68,7 @@ class Detector:
             name: build_filter(registry.filters[name], settings) for name in {m.filter_name for m in models} if name
         }
         self._max_batch_frames = max_batch_frames
+        give_back_when_idle(lambda: release([*self._detectors.values(), *self._filters.values()]))
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Applied in place: ``max_batch_calls`` and ``batch_wait_s`` of the merging of calls."""

@@ -14,10 +14,11 @@ from ray import serve
 from configs.models import ModelRegistry, load_models
 from configs.settings import Settings, load_settings
 from deployments.batching import each_alone_on_failure
+from deployments.idle_memory import give_back_when_idle
 from deployments.logs import log_to_replica
 from deployments.metrics.meters import busy, slots
 from deployments.pipeline.generations import specs_of
-from deployments.vision.factory import build_descriptor
+from deployments.vision.factory import build_descriptor, release
 from deployments.vision.interfaces import Descriptor
 from storage.database import create_engine
 from storage.generations import generations
@@ -70,6 +71,7 @@ class Embedder:
         self._loading: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         for name in _in_use(self._known, settings):
             self._load(name)
+        give_back_when_idle(lambda: release(list(self._descriptors.values())))
 
     def _load(self, name: str) -> None:
         """Blocking. Nothing is kept of a network that cannot be loaded, so that a later call tries again."""

@@ -5,6 +5,7 @@ from ray.serve.handle import DeploymentHandle
 
 from configs.models import load_models
 from configs.settings import load_settings
+from deployments.idle_memory import give_back_when_idle
 from deployments.ingress.app import create_app
 from deployments.ingress.context import Context
 from deployments.ingress.hma.fetching import Fetcher
@@ -38,6 +39,7 @@ class Ingress:
         call_timeout_s: float = 30.0,
     ) -> None:
         log_to_replica()
+        give_back_when_idle()
         settings = load_settings()
         engine = create_engine(settings)
         self._names = SystemResolver()

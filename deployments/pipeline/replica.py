@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from configs.models import DescriptorSpec, ModelSpec, load_models
 from configs.settings import load_settings
 from deployments.detector import DetectCall, Detected
+from deployments.idle_memory import give_back_when_idle
 from deployments.logs import log_to_replica
 from deployments.metrics.meters import stage
 from deployments.pipeline.answering import Answering
@@ -133,6 +134,7 @@ class Pipeline:
         call_timeout_s: float = 60.0,
     ) -> None:
         log_to_replica()
+        give_back_when_idle()
         self._settings = settings = load_settings()
         registry = load_models(settings.models_file)
         limit_opencv_threads()

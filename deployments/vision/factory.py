@@ -1,8 +1,10 @@
 """From a line of models.yaml to a network. Torch and transformers are loaded only where a model asks for them."""
 
+from collections.abc import Iterable
+
 from configs.models import DescriptorSpec, DetectorSpec, FilterSpec, ModelRegistry, NetworkSpec
 from configs.settings import Settings
-from deployments.vision.interfaces import ContentFilter, Descriptor, Detector
+from deployments.vision.interfaces import ContentFilter, Descriptor, Detector, Releasable
 from deployments.vision.shape import ShapeDescriptor
 from storage.errors import ConfigurationError
 
@@ -59,6 +61,13 @@ def build_shapes(registry: ModelRegistry) -> dict[str, ShapeDescriptor]:
         ConfigurationError: one cannot be loaded; the message says why.
     """
     return {name: ShapeDescriptor(spec) for name, spec in registry.shapes.items()}
+
+
+def release(networks: Iterable[object]) -> None:
+    """Frees what networks keep for larger batches, where they keep something."""
+    for network in networks:
+        if isinstance(network, Releasable):
+            network.release()
 
 
 def _no_such(spec: NetworkSpec, kind: str) -> ConfigurationError:

@@ -1,7 +1,7 @@
 """What every network looks like from outside: prepare (CPU), forward (device), finish (CPU). Knows nothing of Ray."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -54,6 +54,14 @@ class ContentFilter(Protocol):
 
     def forward(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         """float32[n], 0 to 1, from uint8[n, s, s, 3] RGB frames."""
+
+
+@runtime_checkable
+class Releasable(Protocol):
+    """A network that keeps memory for larger batches."""
+
+    def release(self) -> None:
+        """Frees it; the next large batch takes it again. Takes a fraction of a second; calls under way end as they would."""
 
 
 def prepare_square(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:

@@ -130,7 +130,7 @@ class Sandbox:
         workers: processes at most; further callers wait for one.
         cpu_s: processor time that one picture may take, seconds.
         max_pixels: of the largest picture; it bounds the memory of a process.
-        idle_s: a process that had nothing to do for so long is ended at the next occasion.
+        idle_s: a process that had nothing to do for so long is ended, but for the one that worked last.
     """
 
     def __init__(self, *, workers: int, cpu_s: float, max_pixels: int, idle_s: float = 60.0) -> None:
@@ -141,6 +141,7 @@ class Sandbox:
         self._threads = ThreadPoolExecutor(workers, "sandbox")
         self._idle: list[_Worker] = []
         self._lock = threading.Lock()
+        self._timer: threading.Timer | None = None
         self.killed = 0
         """Pictures that ended their process."""
 
@@ -214,22 +215,37 @@ class Sandbox:
             raise
         with self._lock:
             self._idle.append(worker)
+            self._look_later()
         return answer
 
-    def _taken(self) -> _Worker:
-        """The process used last, or a new one; those that were idle for long are ended."""
+    def _look_later(self) -> None:
+        """Has idle processes ended in time where there is more than one; called with the lock held."""
+        if len(self._idle) > 1 and self._timer is None:
+            self._timer = threading.Timer(self._idle_s, self._end_idle)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _end_idle(self) -> None:
         with self._lock:
-            worker = self._idle.pop() if self._idle else None
             oldest = time.monotonic() - self._idle_s
-            idle = [one for one in self._idle if one.used < oldest]
-            self._idle = [one for one in self._idle if one.used >= oldest]
+            idle = [one for one in self._idle[:-1] if one.used <= oldest]
+            self._idle = [one for one in self._idle if one not in idle]
+            self._timer = None
+            self._look_later()
         for one in idle:
             one.close()
+
+    def _taken(self) -> _Worker:
+        """The process used last, or a new one."""
+        with self._lock:
+            worker = self._idle.pop() if self._idle else None
         return worker or _Worker(self._memory)
 
     def close(self) -> None:
         """Ends the processes that wait for work; one in work ends with its picture's time."""
         with self._lock:
+            if self._timer is not None:
+                self._timer.cancel()
             idle, self._idle = self._idle, []
         for worker in idle:
             worker.close()

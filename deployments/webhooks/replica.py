@@ -7,6 +7,7 @@ from typing import Any
 
 from configs.models import load_models
 from configs.settings import load_settings
+from deployments.idle_memory import give_back_when_idle
 from deployments.logs import log_to_replica
 from deployments.metrics.collector import Collector
 from deployments.webhooks.client import WebhookClient
@@ -30,6 +31,7 @@ class WebhookSender:
         self, *, per_webhook: int = 8, idle_s: float = 1.0, metrics_s: float = 10.0
     ) -> None:
         log_to_replica()
+        give_back_when_idle()
         settings = load_settings()
         self._engine = create_engine(settings, pool_size=_POOL)
         self._client = WebhookClient(settings)

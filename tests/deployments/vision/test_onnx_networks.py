@@ -1,5 +1,8 @@
 """The networks that ship with the project, on real pictures; and files that are not what they should be."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from skimage import data
@@ -77,3 +80,30 @@ def test_damaged_missing_and_foreign_weights_are_named(model: ModelSpec, tmp_pat
     side = model.descriptor.input_size
     with pytest.raises(ValueError, match="says dim 512"):
         wrong.forward(np.zeros((1, side, side, 3), np.uint8))
+
+
+def test_memory_of_large_batches_is_freed_and_taken_again() -> None:
+    code = """
+import ctypes
+import numpy as np, psutil
+from configs.models import load_models
+from configs.settings import Settings
+from deployments.vision.factory import build_detector, release
+
+registry = load_models(Settings().models_file)
+network = build_detector(registry[registry.default].detector, Settings())
+frames = np.random.default_rng(3).integers(0, 256, (16, network.input_size, network.input_size, 3), np.uint8)
+
+def held():
+    return psutil.Process().memory_info().rss / 2**20
+
+loaded = held()
+before = [one.copy() for one in network.forward(frames)]  # outputs are part of the arena
+full = held()
+release([network, object()])
+ctypes.CDLL(None).malloc_trim(0)
+print(full - loaded, held() - loaded, all(np.array_equal(one, other) for one, other in zip(before, network.forward(frames))))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    full, left, same = done.stdout.split()
+    assert float(full) > 150 and float(left) < 50 and same == "True", done.stdout

@@ -11,6 +11,7 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -108,19 +109,20 @@ def test_it_refuses_the_same(sandbox: Sandbox) -> None:
     assert sandbox.killed == 0
 
 
-def test_a_process_is_used_again_until_it_was_idle_for_long() -> None:
-    with made(workers=2, idle_s=0.2) as sandbox:
+def test_a_process_is_used_again_and_only_the_last_one_outlives_its_idle_time() -> None:
+    with made(workers=2, idle_s=1.0) as sandbox:
         sandbox.probe(noise(32), **PROBE)
         first = sandbox.pids
         sandbox.probe(noise(32), **PROBE)
         assert sandbox.pids == first and len(first) == 1
-        awaited(lambda: time.monotonic() - sandbox._idle[0].used > 0.2)
-        both = [threading.Thread(target=sandbox.probe, args=(noise(1000),), kwargs=PROBE) for _ in range(2)]
-        for one in both:
-            one.start()
-        for one in both:
-            one.join()
-        assert len(sandbox.pids) <= 2
+        with ThreadPoolExecutor(2) as threads:
+            list(threads.map(lambda _: sandbox.decode(noise(1000), **DECODE), range(8)))
+        both = sandbox.pids
+        assert len(both) == 2
+        awaited(lambda: sandbox.pids == both[-1:])
+        awaited(lambda: not psutil.pid_exists(both[0]))
+        sandbox.probe(noise(32), **PROBE)
+        assert sandbox.pids == both[-1:]
     assert not sandbox.pids
 
 
