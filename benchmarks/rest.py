@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("photos", type=Path, nargs="?")
     parser.add_argument("--pictures", type=int, default=200)
     options = parser.parse_args()
-    console = Console(width=140)
+    console = Console(width=180)
     with installation() as home:
         running = up(home, say=lambda _: None)
         used = wait_until_quiet(running.settings)

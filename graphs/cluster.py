@@ -28,6 +28,8 @@ from storage.errors import ConfigurationError, SafeGuardError, Unavailable
 
 PROJECT = Path(__file__).parent.parent
 CONFIG = PROJECT / "serve_config.yaml"
+SITE = Path(__file__).parent / "site"
+"""What Python runs first in each process of Ray; see sitecustomize.py there."""
 _SOCKET_ROOM = 40
 """Ray puts sockets with up to 65 more characters below its folder; a socket's path may have 107. HAProxy takes 97, with
 70 more, so its sockets always lie below /tmp."""
@@ -130,7 +132,7 @@ class RayCluster:
             "SAFEGUARD_HOME": str(self._settings.home),
             "SAFEGUARD_RAY_DASHBOARD": self.dashboard,
             "SAFEGUARD_PYTHON": sys.executable,
-            "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH", "")])),
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(SITE), str(PROJECT), os.environ.get("PYTHONPATH", "")])),
             "TRANSFORMERS_OFFLINE": os.environ.get("TRANSFORMERS_OFFLINE", "0"),
         }
 
@@ -161,7 +163,8 @@ class RayCluster:
             f"--dashboard-agent-grpc-port={port('ray_agent_grpc')}",
             f"--runtime-env-agent-port={port('ray_runtime_env')}",
             f"--node-manager-port={port('ray_node')}", f"--object-manager-port={port('ray_objects')}",
-            f"--metrics-export-port={port('ray_metrics')}", f"--ray-client-server-port={port('ray_client')}",
+            f"--metrics-export-port={port('ray_metrics')}",
+            "--include-log-monitor=false",  # no driver here prints what its workers print
             "--min-worker-port=0", "--max-worker-port=0",
             f"--object-store-memory={_object_store_bytes()}",
             # Beside the CPUs that Serve's replicas reserve: what bulk jobs may use of this machine.

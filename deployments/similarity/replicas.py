@@ -7,8 +7,10 @@ from typing import Any
 
 from configs.models import ModelRegistry, ModelSpec, load_models
 from configs.settings import load_settings
+from deployments.idle_memory import give_back_when_idle
 from deployments.logs import log_to_replica
 from deployments.metrics.meters import slots
+from deployments.refusing import refuse
 from deployments.similarity.members import Members
 from deployments.similarity.metering import measured, show
 from deployments.similarity.queries import Hit, Query
@@ -54,6 +56,8 @@ class SimilarityReader:
 
     def __init__(self, stale_s: float = 1.0) -> None:
         log_to_replica()
+        give_back_when_idle()
+        refuse("pandas")  # pyarrow loads it with the first array, 38 MiB; nothing here uses it
         settings = load_settings()
         members = Members(create_engine(settings, pool_size=2))
         self._reader = VectorReader(settings, known_spaces(load_models(settings.models_file)), members, stale_s=stale_s)
@@ -84,6 +88,8 @@ class SimilarityWriter:
 
     def __init__(self, optimize_every: int = 50) -> None:
         log_to_replica()
+        give_back_when_idle()
+        refuse("pandas")  # pyarrow loads it with the first array, 38 MiB; nothing here uses it
         settings = load_settings()
         slots("SimilarityWriter", 1)
         self._registry = load_models(settings.models_file)
