@@ -57,7 +57,7 @@ class SimilarityReader:
     def __init__(self, stale_s: float = 1.0) -> None:
         log_to_replica()
         give_back_when_idle()
-        refuse("pandas")  # pyarrow loads it with the first array, 38 MiB; nothing here uses it
+        refuse("pandas")  # pyarrow loads it with the first array; nothing here uses it
         settings = load_settings()
         members = Members(create_engine(settings, pool_size=2))
         self._reader = VectorReader(settings, known_spaces(load_models(settings.models_file)), members, stale_s=stale_s)
@@ -89,7 +89,7 @@ class SimilarityWriter:
     def __init__(self, optimize_every: int = 50) -> None:
         log_to_replica()
         give_back_when_idle()
-        refuse("pandas")  # pyarrow loads it with the first array, 38 MiB; nothing here uses it
+        refuse("pandas")  # pyarrow loads it with the first array; nothing here uses it
         settings = load_settings()
         slots("SimilarityWriter", 1)
         self._registry = load_models(settings.models_file)

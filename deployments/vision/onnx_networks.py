@@ -85,10 +85,7 @@ class OnnxNetwork:
         return list(session.run(None, {self._input: values}))
 
     def release(self) -> None:
-        """Loads the network anew: its arena keeps for good what the largest batch so far has taken.
-
-        That was 511 MiB after 16 frames of the detector, of which ONNX Runtime's own shrinking leaves 255.
-        """
+        """Loads the network anew: its arena keeps what the largest batch so far has taken, and its own shrinking leaves half."""
         self._session = self._opened()
 
 
