@@ -1,6 +1,7 @@
 """Bulk indexing beside a plain loop with the same decoding, networks and matching on the same cores, in one run.
 
-    python -m benchmarks.backfill PHOTOS [--pictures 1000] [--fastdup-python FOLDER/bin/python] [--neighbour] [--memory]
+    python -m benchmarks.backfill PHOTOS [--pictures 1000] [--fastdup-python FOLDER/bin/python]
+        [--imagededup-python FOLDER/bin/python] [--neighbour] [--memory]
 
 Brings the service up in a folder of its own (removed afterwards) and indexes a corpus with a job that was given all
 cores. The loop is one process with a thread for each core: it decodes, describes and, in a second pass, matches, as the
@@ -12,8 +13,6 @@ memory the job's processes had at a time. ``--neighbour`` measures searches with
 import argparse
 import asyncio
 import os
-import subprocess
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from benchmarks.backfill_faults import SOURCE, follow, put_corpus
 from benchmarks.backfill_memory import memory
 from benchmarks.client import Client
 from benchmarks.local import LocalCascade
+from benchmarks.peers import FASTDUP, IMAGEDEDUP, Peer, seconds
 from benchmarks.pictures import corpus
 from benchmarks.servers import installation
 from benchmarks.watch import Spent, Watch
@@ -103,8 +103,8 @@ def index_corpus(running: Running, source: str, cpus: int) -> Measured:
     return Measured(job, total, rate("indexed"), rate("done"), spent)
 
 
-def throughput(data: list[tuple[str, bytes]], fastdup: Path | None, console: Console) -> None:
-    """Loop and job beside each other."""
+def throughput(data: list[tuple[str, bytes]], peers: dict[Peer, Path], console: Console) -> None:
+    """Loop, job and peers beside each other."""
     files = [content for _, content in data]
     cpus = os.cpu_count() or 1
     table = Table(title=f"{len(data)} pictures, {cpus} cores")
@@ -123,9 +123,8 @@ def throughput(data: list[tuple[str, bytes]], fastdup: Path | None, console: Con
     table.add_row("job, from its first commit on", *rates, f"{steady:.1f}", f"{steady / both:.2f}")
     all_of_it = count / found.total_s
     table.add_row("job, with its start", "", "", f"{all_of_it:.1f}", f"{all_of_it / both:.2f}")
-    if fastdup is not None:
-        rate = len(data) / fastdup_seconds(files, fastdup, cpus)
-        table.add_row("fastdup, features of whole pictures", f"{rate:.1f}", "", "", "")
+    for peer, python in peers.items():
+        table.add_row(peer.title, f"{len(data) / seconds(peer, python, files, cpus):.1f}", "", "", "")
     console.print(table)
     costs = Table(title="processor seconds for 1,000 pictures")
     costs.add_column("process")
@@ -138,24 +137,6 @@ def throughput(data: list[tuple[str, bytes]], fastdup: Path | None, console: Con
     console.print(
         f"most memory of the job's processes at a time: {found.spent.job_mib:.0f} MiB (proportional set size)"
     )
-
-
-def fastdup_seconds(files: list[bytes], python: Path, threads: int) -> float:
-    """Seconds that ``fastdup.run(run_mode=1)`` takes for the same pictures in a folder."""
-    code = (
-        "import sys, fastdup;"
-        f"sys.exit(fastdup.run(input_dir=sys.argv[1], work_dir=sys.argv[2], run_mode=1, num_threads={threads}))"
-    )
-    with tempfile.TemporaryDirectory(prefix="sg-fastdup-") as name:
-        folder = Path(name) / "pictures"
-        folder.mkdir()
-        for number, content in enumerate(files):
-            (folder / f"{number}.jpg").write_bytes(content)
-        begun = time.perf_counter()
-        environment = os.environ | {"SENTRY_OPT_OUT": "1", "HOME": name}
-        arguments = [str(python), "-c", code, str(folder), str(Path(name) / "work")]
-        subprocess.run(arguments, env=environment, cwd=name, check=True, capture_output=True, timeout=3600)
-        return time.perf_counter() - begun
 
 
 def neighbour(data: list[tuple[str, bytes]], console: Console) -> None:
@@ -220,6 +201,7 @@ def main() -> None:
     parser.add_argument("photos", type=Path)
     parser.add_argument("--pictures", type=int, default=1000)
     parser.add_argument("--fastdup-python", type=Path, help="interpreter of an environment that has fastdup")
+    parser.add_argument("--imagededup-python", type=Path, help="interpreter of an environment that has imagededup")
     parser.add_argument("--neighbour", action="store_true")
     parser.add_argument("--memory", action="store_true")
     options = parser.parse_args()
@@ -231,7 +213,8 @@ def main() -> None:
     if options.neighbour:
         neighbour(data, console)
     else:
-        throughput(data, options.fastdup_python, console)
+        named = {FASTDUP: options.fastdup_python, IMAGEDEDUP: options.imagededup_python}
+        throughput(data, {peer: python for peer, python in named.items() if python is not None}, console)
 
 
 if __name__ == "__main__":

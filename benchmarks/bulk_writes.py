@@ -28,6 +28,7 @@ from storage.corpus import CorpusObject
 from storage.database import create_engine
 from storage.links import Link
 from storage.objects import ObjectStore
+from storage.policy_changes import ensure_active
 from storage.vector_rows import VectorRows
 
 UNIT, LINKS, DETECTIONS = 16, 2, 2
@@ -124,6 +125,7 @@ async def vectors(engine: AsyncEngine, settings: Settings, pictures: int, a_comm
 async def measure(settings: Settings, pictures: int, console: Console) -> None:
     """Everything, printed."""
     engine = create_engine(settings, pool_size=3)
+    await ensure_active(engine, actor="benchmark")
     objects = ObjectStore(settings)
     await objects.ensure_buckets(settings.s3_vectors_bucket)
     table = Table(title=f"{pictures} pictures")
@@ -146,6 +148,8 @@ async def measure(settings: Settings, pictures: int, console: Console) -> None:
     sizes = {
         "images, detections, scores": await table_bytes(engine, "image", "detection", "content_score"),
         "links": await table_bytes(engine, "image_match"),
+        "verdicts": await table_bytes(engine, "moderation", "decision"),
+        "audit and events": await table_bytes(engine, "audit", "event"),
         "ledger": await table_bytes(engine, "job_unit"),
     }
     console.print(
