@@ -35,12 +35,12 @@ class Disk:
             held = shutil.disk_usage(self.folder).used // 1024
             if self._resize(held) and shutil.disk_usage(self.folder).free == 0:
                 return
-        raise NoDisk(f"{self.folder} cannot be filled")
+        raise RuntimeError(f"{self.folder} cannot be filled")
 
     def empty(self) -> None:
         """Gives the room back."""
         if not self._resize(self._mib * 1024):
-            raise NoDisk(f"{self.folder} cannot be given room")
+            raise RuntimeError(f"{self.folder} cannot be given room")
 
 
 @contextmanager

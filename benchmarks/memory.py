@@ -59,12 +59,16 @@ def kind_of(name: str, command: Sequence[str]) -> str:
 
 
 def memory(settings: Settings) -> dict[str, Memory]:
-    """What each kind of process of an installation holds now."""
+    """What each kind of process of an installation holds now.
+
+    Raises:
+        psutil.AccessDenied: processes of another user, such as the servers', may not be looked at, as in some containers.
+    """
     found: defaultdict[str, Memory] = defaultdict(Memory)
     for process in processes(settings):
         try:
             kind, held = kind_of(process.name(), process.cmdline()), process.memory_full_info()
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
+        except psutil.NoSuchProcess:
             continue
         found[kind] += Memory(1, held.pss / 2**20, held.rss / 2**20)
     return dict(found)

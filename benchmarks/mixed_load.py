@@ -88,7 +88,7 @@ class Load:
                 try:
                     call(client, draw, phase)
                     phase.times_ms[kind].append(1000 * (time.perf_counter() - begun))
-                except (httpx.HTTPError, RuntimeError) as error:
+                except Exception as error:  # whatever a client meets is told
                     said = error.response.text[:200] if isinstance(error, httpx.HTTPStatusError) else ""
                     phase.failures.append(f"{kind}: {type(error).__name__}: {error} {said}")
                 self._end.wait(self._pauses_s.get(kind, 0.0))

@@ -5,6 +5,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.exc import DBAPIError
+
 from configs.settings import Settings, default_home, load_settings
 from graphs import monitoring
 from graphs.cluster import CONFIG, RayCluster
@@ -84,7 +86,7 @@ async def _revision(settings: Settings) -> str | None:
     engine = create_engine(settings, pool_size=1)
     try:
         return await revision(engine)
-    except OSError as error:
+    except (OSError, DBAPIError) as error:
         raise Unavailable("the database does not answer") from error
     finally:
         await engine.dispose()

@@ -58,7 +58,7 @@ SELECT coalesce(sum(queue.waiting), 0) AS waiting, coalesce(extract(epoch FROM n
 FROM unnest(CAST(:names AS text[])) AS wanted(model) CROSS JOIN LATERAL (
     SELECT count(*) AS waiting, (SELECT uploaded_at FROM image WHERE id = min(few.id)) AS since
     FROM (SELECT id FROM image WHERE status = 'UPLOADED' AND uploaded_at IS NOT NULL AND model_name = wanted.model
-          ORDER BY id LIMIT :most) AS few) AS queue
+          AND (not_before IS NULL OR not_before <= now()) ORDER BY id LIMIT :most) AS few) AS queue
 """)
 
 _POLLED = text("""
@@ -91,7 +91,7 @@ async def backlog(engine: AsyncEngine, model_name: str, *, most: int, newest: in
 
 
 async def demand(engine: AsyncEngine, model_names: Sequence[str], *, most: int) -> tuple[int, float]:
-    """Images that wait in some queues together, each counted up to ``most``, and the age of the first one in seconds."""
+    """Images that could be claimed from some queues together, each counted up to ``most``, and the age of the first, seconds."""
     async with reading(engine) as connection:
         row = (await connection.execute(_DEMAND, {"names": list(model_names), "most": most})).one()
     return int(row.waiting), float(row.oldest_s)

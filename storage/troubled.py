@@ -22,7 +22,7 @@ class Troubled:
         newest: the highest id, and the name it was uploaded under.
         attempts: the most claims that one of them took.
         last_at: when the newest was uploaded.
-        reason: of the failure, or of the last attempt; None where an attempt said nothing: its worker may have died.
+        reason: of the failure; None before the last attempt, and where that said nothing: its worker may have died.
     """
 
     status: str
@@ -44,7 +44,8 @@ async def troubled(engine: AsyncEngine, *, among: int = 1000, most: int = 20) ->
         most: groups at most.
     """
     failed = _of(Status.FAILED).order_by(col(Image.id).desc()).limit(among)
-    again = [_of(status).where(col(Image.attempt) > 1) for status in (Status.UPLOADED, Status.PROCESSING)]
+    waiting = (Status.UPLOADED, Status.PROCESSING)
+    again = [_of(status).where(col(Image.attempt) > 1).order_by(col(Image.id)) for status in waiting]
     some = union_all(*(one.subquery().select() for one in (failed, *(one.limit(among) for one in again)))).subquery()
     column = some.c
     newest_first = aggregate_order_by(column.name, column.id.desc())

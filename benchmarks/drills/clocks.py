@@ -81,16 +81,18 @@ def _skew(scene: Scene) -> None:
     preload = library()
     assert preload is not None
     cluster, config = RayCluster(scene.running.settings), scene.home / "skewed.yaml"
-    for share, skew_s in ((0.1, -_SKEW_S), (0.5, _SKEW_S)):
-        scene.wait_for_uploads(share)
-        config.write_text(yaml.safe_dump(skewed(yaml.safe_load(CONFIG.read_text()), preload, skew_s)))
-        cluster.deploy(config)
-        pipeline = process_of(scene.home, "Pipeline")
-        if pipeline is None or pipeline.environ().get("FAKETIME") != f"{skew_s:+d}s":
-            scene.troubles.append("the pipeline has the right clock: nothing was tried")
-        scene.say(f"the clock of the pipeline is wrong by {skew_s:+d} s")
-    scene.wait_for_uploads(1.0)
-    cluster.deploy(CONFIG)
+    try:
+        for share, skew_s in ((0.1, -_SKEW_S), (0.5, _SKEW_S)):
+            scene.wait_for_uploads(share)
+            config.write_text(yaml.safe_dump(skewed(yaml.safe_load(CONFIG.read_text()), preload, skew_s)))
+            cluster.deploy(config)
+            pipeline = process_of(scene.home, "Pipeline")
+            if pipeline is None or pipeline.environ().get("FAKETIME") != f"{skew_s:+d}s":
+                scene.troubles.append("the pipeline has the right clock: nothing was tried")
+            scene.say(f"the clock of the pipeline is wrong by {skew_s:+d} s")
+        scene.wait_for_uploads(1.0)
+    finally:
+        cluster.deploy(CONFIG)
     scene.say("it is right again")
 
 

@@ -36,6 +36,11 @@ class _Queue:
     per_s: float | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
+    @property
+    def counted_before(self) -> bool:
+        """Whether there is a number to go by while another upload has the queue counted anew."""
+        return self.read_at > -math.inf
+
     def take(self, found: Backlog, now: float, took_s: float) -> None:
         """A reading. How fast a queue is worked off shows only while it is never empty; else it shows how little comes."""
         since_s = now - self.read_at
@@ -82,7 +87,7 @@ class AdmissionControl:
         self._queues.move_to_end(model_name)
         while len(self._queues) > _MOST_QUEUES:
             self._queues.popitem(last=False)
-        if self._clock() >= queue.due:
+        if self._clock() >= queue.due and not (queue.counted_before and queue.lock.locked()):
             async with queue.lock:
                 if self._clock() >= queue.due:
                     await self._read(model_name, queue)
@@ -95,6 +100,7 @@ class AdmissionControl:
 
     async def _read(self, model_name: str, queue: _Queue) -> None:
         began = self._clock()
+        queue.due = began + _EVERY_S  # where reading fails, those who waited for it do not all try as well
         found = await backlog(self._engine, model_name, most=self._limit, newest=queue.newest)
         now = self._clock()
         queue.take(found, now, now - began)

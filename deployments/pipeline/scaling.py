@@ -15,8 +15,9 @@ class FollowQueue:
     """A policy of ``autoscaling_config``. Pipelines pull their work, so the calls that Ray counts say nothing of what waits.
 
     The largest of three decides: images waiting and in work over ``images_per_replica``; while the first has waited for longer
-    than ``oldest_s``, the present number times the ratio, at most twice it; searches over ``target_ongoing_requests``. Ray then
-    applies its bounds, delays and factors. Without news of the queue (PostgreSQL does not answer) nothing changes.
+    than ``oldest_s``, the present number times the ratio, at most twice it and at most one for each image; searches over
+    ``target_ongoing_requests``. Ray then applies its bounds, delays and factors. Without news of the queue (PostgreSQL does
+    not answer) nothing changes.
 
     Args:
         images_per_replica: waiting or in work for each; what a pipeline holds at a time is ``batch_size`` × ``batches``.
@@ -40,7 +41,7 @@ class FollowQueue:
         late = _latest(oldest_s) / self._oldest_s
         return max(
             images / self._images_per_replica,
-            context.current_num_replicas * min(late, _DOUBLED) if late > 1 else 0.0,
+            min(images, context.current_num_replicas * min(late, _DOUBLED)) if late > 1 else 0.0,
             context.total_num_requests / context.config.get_target_ongoing_requests(),
         ), {}
 

@@ -60,6 +60,7 @@ def test_haproxy_stands_in_front_unless_said_otherwise(tmp_path: Path) -> None:
     assert haproxy_of(tmp_path, "SAFEGUARD_USE_HAPROXY='false'") == {}
 
 
+@pytest.mark.skipif(HAPROXY is None, reason="there is no HAProxy for this platform")
 def test_requests_never_fall_back_to_the_port_of_another_installation(tmp_path: Path) -> None:
     """Ray's default is the same port for every cluster of a machine."""
     homes = [tmp_path / name for name in ("one", "other")]

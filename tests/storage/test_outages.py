@@ -40,7 +40,7 @@ async def test_a_server_that_ends_the_session(engine: AsyncEngine) -> None:
 
 
 async def test_a_pool_that_is_used_up(servers: Settings) -> None:
-    engine = create_engine(servers.model_copy(update={"database_timeout_s": 0.5}), pool_size=1)
+    engine = create_engine(servers.model_copy(update={"database_timeout_s": 3.0}), pool_size=1)
     held = [await engine.connect() for _ in range(3)]
     with pytest.raises(PoolTimeout) as caught:
         await engine.connect()

@@ -55,6 +55,10 @@ async def test_the_demand_of_several_queues_is_one(engine: AsyncEngine, objects:
     assert waiting == 3 and oldest_s < 60
     await claim(engine, [second], 1, lease_s=60, max_attempts=3)
     assert (await demand(engine, [second], most=10)) == (0, 0.0)
+    async with engine.begin() as connection:  # to be tried again in an hour: no pipeline can do that sooner
+        later = text("UPDATE image SET not_before = now() + interval '1 hour' WHERE model_name = :name")
+        await connection.execute(later, {"name": first})
+    assert (await demand(engine, [first], most=10)) == (0, 0.0)
 
 
 async def test_an_upload_wakes_even_after_a_lost_connection(

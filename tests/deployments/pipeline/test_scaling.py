@@ -57,7 +57,8 @@ def context(
         (context(3, waiting=960, oldest_s=10, in_work=96), 13.0),
         (context(2, waiting=5, oldest_s=30), 2 * 30 / 20),
         (context(2, waiting=5, oldest_s=20), 5 / 96),
-        (context(3, waiting=5, oldest_s=4000), 6.0),  # not more than twice as many at a time
+        (context(3, waiting=50, oldest_s=4000), 6.0),  # not more than twice as many at a time
+        (context(3, waiting=1, oldest_s=4000), 1.0),  # one image is not done sooner by several
         (context(1, calls=10), 2.5),  # searches
         (context(4, metrics={}), 4.0),  # nothing is known: nothing changes
         (context(4, metrics={WAITING: {}, OLDEST_S: {}}), 4.0),
