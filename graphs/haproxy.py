@@ -40,7 +40,7 @@ def environment(settings: Settings, ports: Ports, folder: Path) -> dict[str, str
         # For load balancers that look every 30 s whether a replica still serves; HAProxy is told at once.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "3",
         # HAProxy that has died is started again after three such periods, 10 s each by default; nobody reaches the REST
-        # API until then. Measured by python -m benchmarks.drills --drill kill-haproxy: docs/faults.md.
+        # API until then: `python -m benchmarks.drills PHOTOS --drill kill-haproxy`.
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "2",
         # Where HAProxy sends requests while no replica is there, keys included. By default 8500 for everybody: it may
         # be another installation that listens there, which answers 401, or any other program.

@@ -20,7 +20,7 @@ from storage.vectors import VectorTable, connect
 _SHARES = (0.2, 0.6)
 _IMAGES = 8
 _BACK_S = 90.0
-"""The service's own writer must be back by then: Serve looks after its health every ten seconds."""
+"""The service's own writer must be back by then."""
 _ROUNDING = 1e-3
 """Of a number of a vector: a picture that is looked at twice may be rounded otherwise."""
 _Rows = dict[str, VectorRows]
