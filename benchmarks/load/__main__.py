@@ -13,28 +13,20 @@ limit of requests. Exit code 1 if an acknowledged upload is not PROCESSED in the
 import argparse
 import os
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.client import Client
 from benchmarks.load.measured import GAIN, SLOWER, Endpoint, saturation
-from benchmarks.load.pictures import write
+from benchmarks.load.pictures import store, write
 from benchmarks.load.steps import Locust, Step
 from benchmarks.servers import installation
 from graphs.check import check
-from graphs.service import Running, up
+from graphs.service import up
 
 WORKER_LEASE_S = 60
 """Of an outside worker that was stopped with an image in hand; by default ten minutes."""
-
-
-def store(running: Running, files: list[Path]) -> None:
-    """Uploads pictures and waits until they are PROCESSED."""
-    with Client(running.url, running.key) as client, ThreadPoolExecutor(8) as pool:
-        client.wait(pool.map(lambda file: client.upload(file.name, file.read_bytes(), key=file.name), files))
 
 
 def by_endpoint(step: Step) -> Table:

@@ -1,12 +1,15 @@
 """The files that are stored before the load and drawn from under it."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import skimage
 from PIL import Image
 
+from benchmarks.client import Client
 from benchmarks.demo import PHOTOS
 from benchmarks.pictures import stream
+from graphs.service import Running
 
 
 def write(folder: Path, photos: Path | None, count: int) -> list[Path]:
@@ -27,3 +30,9 @@ def write(folder: Path, photos: Path | None, count: int) -> list[Path]:
         files.append(folder / f"{number:05}-{name}")
         files[-1].write_bytes(content)
     return files
+
+
+def store(running: Running, files: list[Path]) -> None:
+    """Uploads pictures and waits until they are PROCESSED."""
+    with Client(running.url, running.key) as client, ThreadPoolExecutor(8) as pool:
+        client.wait(pool.map(lambda file: client.upload(file.name, file.read_bytes(), key=file.name), files))

@@ -13,31 +13,16 @@ Retry-After, or an acknowledged upload is lost. It makes no difference between a
 
 import argparse
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.client import Client
-from benchmarks.pictures import stream
+from benchmarks.load.pictures import store, write
 from benchmarks.scaling import pressure, profiled
 from benchmarks.servers import installation
-from graphs.service import Running, up
+from graphs.service import up
 
 OUT = Path(__file__).parents[2] / "docs" / "plots"
-
-
-def stored(running: Running, photos: Path, count: int) -> list[Path]:
-    """Writes pictures into the installation's folder, uploads half of them and waits until those are PROCESSED."""
-    folder = running.settings.home / "pictures"
-    folder.mkdir()
-    files = []
-    for number, (name, content) in enumerate(stream(photos, 2 * count)):
-        files.append(folder / f"{number:05}-{name}")
-        files[-1].write_bytes(content)
-    with Client(running.url, running.key) as client, ThreadPoolExecutor(8) as pool:
-        client.wait(pool.map(lambda file: client.upload(file.name, file.read_bytes(), key=file.name), files[:count]))
-    return files
 
 
 def main() -> None:
@@ -60,7 +45,8 @@ def main() -> None:
         if options.past_capacity:
             (home / "settings.env").write_text(f"SAFEGUARD_QUEUE_LIMIT='{options.queue_limit}'\n")
         running = up(home, say=lambda _: None)
-        files = stored(running, options.photos, options.pictures)
+        files = write(home / "pictures", options.photos, 2 * options.pictures)
+        store(running, files[: options.pictures])
         if options.past_capacity:
             found = pressure.run(running, files, options, console)
         else:

@@ -2,31 +2,25 @@
 
 import asyncpg
 import pytest
-from pydantic import SecretStr
-from sqlalchemy import make_url, text
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from benchmarks.drills.relay import RESET, Fate, Relay
+from benchmarks.drills.relay import RESET, Fate
 from configs.settings import Settings
-from storage.database import create_engine, database_dsn
+from storage.database import create_engine
 from storage.errors import NotFound, StorageFull, Unavailable
 from storage.outages import part_is_down
+from tests.relayed import behind_relay
 
 
 async def test_a_connection_that_breaks_in_a_statement(servers: Settings) -> None:
-    address = make_url(database_dsn(servers))
-    relay = Relay("127.0.0.1", address.port or 0)
-    through = address.set(port=relay.port).render_as_string(hide_password=False)
-    engine = create_engine(servers.model_copy(update={"database_url": SecretStr(through)}), pool_size=1)
-    async with engine.connect() as connection:
+    async with behind_relay(servers) as (relay, engine), engine.connect() as connection:
         relay.disturb(iter([Fate(RESET, False, 1, 0.0)]))
         with pytest.raises(DBAPIError) as caught:
             await connection.execute(text("SELECT repeat('x', 10000)"))
     assert part_is_down(caught.value)
-    await engine.dispose()
-    relay.close()
 
 
 async def test_a_server_that_ends_the_session(engine: AsyncEngine) -> None:

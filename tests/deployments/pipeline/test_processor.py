@@ -6,10 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image as Pillow
-from pydantic import SecretStr
-from sqlalchemy import make_url, text
+from sqlalchemy import text
 
-from benchmarks.drills.relay import RESET, Fate, Relay
+from benchmarks.drills.relay import RESET, Fate
 from configs.models import ModelSpec
 from configs.settings import Settings
 from deployments.pipeline.networks import LocalNetworks
@@ -18,7 +17,7 @@ from deployments.similarity.queries import Query
 from deployments.similarity.reader import VectorReader
 from deployments.similarity.replicas import spaces_of
 from storage import images
-from storage.database import create_engine, database_dsn, ping
+from storage.database import ping
 from storage.errors import Unavailable
 from storage.objects import ObjectStore
 from storage.vector_rows import PDQ_SPACE
@@ -30,6 +29,7 @@ from tests.deployments.pipeline.conftest import (
     state,
     with_networks,
 )
+from tests.relayed import behind_relay
 from tests.scores import content_scores
 from tests.service.pictures import edited, jpeg, photo
 
@@ -133,19 +133,14 @@ async def test_connections_to_the_database_that_are_lost_cost_no_attempt(
     processor: Processor, put: Upload, servers: Settings
 ) -> None:
     image = await put(jpeg(photo("coffee.png")))
-    address = make_url(database_dsn(servers))
-    relay = Relay("127.0.0.1", address.port or 0)
-    through = address.set(port=relay.port).render_as_string(hide_password=False)
-    engine = create_engine(servers.model_copy(update={"database_url": SecretStr(through)}), pool_size=1)
-    for _ in range(processor.settings.max_attempts + 1):
-        (held,) = await claim_all(processor)
-        await ping(engine)
-        relay.disturb(iter([Fate(RESET, False, 300, 0.0)]))  # in the middle of its statements
-        await replace(processor, engine=engine).process([held])
-    assert relay.befell == {RESET: processor.settings.max_attempts + 1}
+    async with behind_relay(servers) as (relay, engine):
+        for _ in range(processor.settings.max_attempts + 1):
+            (held,) = await claim_all(processor)
+            await ping(engine)
+            relay.disturb(iter([Fate(RESET, False, 300, 0.0)]))  # in the middle of its statements
+            await replace(processor, engine=engine).process([held])
+        assert relay.befell == {RESET: processor.settings.max_attempts + 1}
     assert await state(processor.engine, image) == ("UPLOADED", 1, None), "what may be written is replaced by the next"
-    await engine.dispose()
-    relay.close()
     await run_queue(processor)
     assert await state(processor.engine, image) == ("PROCESSED", 2, None)
 
