@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from deployments.vision.sandbox import Sandbox
 from storage.objects import ObjectStore
 from tests.deployments.ingress.conftest import MakeApp, MakeClient, PdqPlatform, Upload, is_problem, picture
-from tests.deployments.vision.test_sandbox import noise
+from tests.deployments.vision.test_sandbox import HASTY_S, slow
 
 TIME = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00$")
 
@@ -252,9 +252,9 @@ async def test_delete_stands_when_vectors_cannot_be_removed_now(
 async def test_a_picture_that_takes_its_decoder_too_long_is_refused_and_harms_no_other(
     make_app: MakeApp, make_client: MakeClient, queue: str
 ) -> None:
-    hasty = Sandbox(workers=2, cpu_s=0.05, max_pixels=10**8)
+    hasty = Sandbox(workers=2, cpu_s=HASTY_S, max_pixels=10**8)
     client = await make_client("image:write", target=await make_app({"sandbox": hasty}))
-    files = [noise(4000), picture(), picture()]
+    files = [slow(), picture(), picture()]
     answers = await asyncio.gather(
         *(client.post("/image", data={"name": "n", "model_name": queue}, files={"file": one}) for one in files)
     )

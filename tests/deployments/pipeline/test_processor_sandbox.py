@@ -9,24 +9,24 @@ from deployments.pipeline.search import search
 from deployments.vision.sandbox import Sandbox
 from storage.errors import UnsupportedImage
 from tests.deployments.pipeline.conftest import Upload, claim_all, state
-from tests.deployments.vision.test_sandbox import noise
+from tests.deployments.vision.test_sandbox import HASTY_S, slow
 from tests.service.pictures import jpeg, photo
 
 
 async def test_a_second_attempt_and_a_search_are_within_the_limits_of_decoding(
     processor: Processor, put: Upload, sandbox: Sandbox
 ) -> None:
-    hasty = replace(processor, sandbox=Sandbox(workers=1, cpu_s=0.05, max_pixels=10**8))
-    slow, good = await put(noise(4000)), await put(jpeg(photo("coffee.png")))
+    hasty = replace(processor, sandbox=Sandbox(workers=1, cpu_s=HASTY_S, max_pixels=10**8))
+    late, good = await put(slow()), await put(jpeg(photo("coffee.png")))
     await claim_all(hasty, lease_s=0.0)  # as by a process that died with them
     held = await claim_all(hasty)
     assert {claim.attempt for claim in held} == {2}
     await hasty.process(held)
-    status, _, reason = await state(hasty.engine, slow)
-    assert status == "FAILED" and reason is not None and "decoding it takes over 0.05 s" in reason
+    status, _, reason = await state(hasty.engine, late)
+    assert status == "FAILED" and reason is not None and f"decoding it takes over {HASTY_S} s" in reason
     assert (await state(hasty.engine, good))[0] == "PROCESSED"
     model_name = hasty.registry.default
     with pytest.raises(UnsupportedImage, match="over"):
-        await search(hasty, noise(4000), model_name, k=1)
+        await search(hasty, slow(), model_name, k=1)
     assert (await search(hasty, jpeg(photo("coffee.png")), model_name, k=1))[0].relation == "exact"
     hasty.sandbox.close()
