@@ -51,8 +51,12 @@ def run(running: Running, options: argparse.Namespace, console: Console) -> list
     console.print(f"{len(requests)} requests, failed: {dict(failures) or 'none'}")
     console.print(f"{len(ids)} uploads acknowledged, ended: {dict(ended)}")
     lost = [] if set(ended) <= {"PROCESSED"} else [f"acknowledged uploads ended otherwise: {dict(ended)}"]
-    lost += [] if all(one.ready for one in samples) else ["/health/ready was not green all the time"]
-    return lost + [f"{count} × {what}" for what, count in failures.items()] + series.not_followed(rows)
+    return (
+        lost
+        + series.not_ready(begun, samples)
+        + [f"{count} × {what}" for what, count in failures.items()]
+        + series.not_followed(rows)
+    )
 
 
 def _locust(running: Running, program: Path, profile: Sequence[Stage], answers: Path, acknowledged: Path) -> None:

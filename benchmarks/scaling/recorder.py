@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter
 from contextlib import suppress
+from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -25,6 +26,13 @@ _SELDOM_S = 5.0
 _MOST = 1_000_000
 
 
+def complaint(said: dict[str, Any] | None) -> str:
+    """Of an answer of ``/health/ready``; empty where it is green."""
+    if said is None:
+        return "no answer"
+    return "" if said.get("status") == "ready" else str(said.get("detail"))
+
+
 def pss_mib(settings: Settings) -> float:
     """Proportional set size of an installation, MiB. Blocking."""
     return total(memory(settings).values()).pss_mib
@@ -39,7 +47,7 @@ class Recorder(threading.Thread):
         self._cluster = RayCluster(running.settings)
         self._names = load_models(running.settings.models_file).known()
         self._end = threading.Event()
-        self._read_at, self._mib, self._ready = float("-inf"), 0.0, True
+        self._read_at, self._mib, self._not_ready = float("-inf"), 0.0, ""
         self.samples: list[Sample] = []
 
     def run(self) -> None:
@@ -67,7 +75,6 @@ class Recorder(threading.Thread):
         if time.monotonic() - self._read_at >= _SELDOM_S:
             self._read_at = time.monotonic()
             self._mib = await asyncio.to_thread(pss_mib, self._running.settings)
-            said = await asyncio.to_thread(ready, self._running.url)
-            self._ready = said is not None and said.get("status") == "ready"
+            self._not_ready = complaint(await asyncio.to_thread(ready, self._running.url))
         counted = Counter(one.deployment for one in replicas_of(running) if one.state == "RUNNING")
-        return Sample(time.time(), counted, waiting, oldest_s, self._mib, self._ready)
+        return Sample(time.time(), counted, waiting, oldest_s, self._mib, self._not_ready)

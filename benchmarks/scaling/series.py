@@ -26,7 +26,7 @@ class Sample:
         replicas: that run, by deployment.
         waiting, oldest_s: images that wait for the pipeline, and seconds that the first one does.
         mib: proportional set size of the whole installation, as of the last reading.
-        ready: what ``/health/ready`` said then.
+        not_ready: what ``/health/ready`` complained of at the last reading; empty where it was green.
     """
 
     at: float
@@ -34,7 +34,7 @@ class Sample:
     waiting: int = 0
     oldest_s: float = 0.0
     mib: float = 0.0
-    ready: bool = True
+    not_ready: str = ""
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,17 @@ def by_second(
             )
         )
     return rows
+
+
+def not_ready(begun: float, samples: Sequence[Sample]) -> list[str]:
+    """Each complaint of ``/health/ready``, with the seconds of the run at which it was seen."""
+    seen: dict[str, list[int]] = {}
+    for one in samples:
+        if one.not_ready:
+            seen.setdefault(one.not_ready, []).append(int(one.at - begun))
+    return [
+        f"/health/ready at {times[0]} s to {times[-1]} s ({len(times)} samples): {what}" for what, times in seen.items()
+    ]
 
 
 def write(rows: Sequence[Second], file: Path) -> None:

@@ -19,8 +19,8 @@ from storage.errors import SafeGuardError, Unavailable
 from storage.vector_rows import PDQ_SPACE
 
 _NETWORKS = ("Pipeline", "Embedder", "Detector")
-_AT_WORK = ("HEALTHY", "UPSCALING", "DOWNSCALING")
-"""States of a deployment whose replicas answer, also while others are added or taken away."""
+_ANSWER = ("RUNNING", "UPDATING", "PENDING_MIGRATION")
+"""States of a replica that answers; UPDATING is one that is given another ``user_config``."""
 
 
 async def call(handle: Any, timeout_s: float, *arguments: Any, stop: bool = True) -> Any:
@@ -106,21 +106,24 @@ class RemotePlatform:
         return info
 
     async def check_models(self) -> None:
-        """See ``Platform.check_models``; Serve's own health checks run each network on a canary picture."""
-        await call(self._pipeline.info, self._timeout_s)
+        """See ``Platform.check_models``.
+
+        Serve is asked, not a pipeline: one that is full of searches turns callers away and is as healthy as before. Serve's own
+        health checks, which run each network on a canary picture, take a replica that fails them out of those that run.
+        """
         application = serve.get_replica_context().app_name
         status = await asyncio.wait_for(asyncio.to_thread(serve.status), self._timeout_s)
-        check_networks({name: one.status for name, one in status.applications[application].deployments.items()})
+        check_networks({name: one.replica_states for name, one in status.applications[application].deployments.items()})
 
 
-def check_networks(states: Mapping[str, str]) -> None:
-    """Returns where the deployments that networks need are at work.
+def check_networks(replicas: Mapping[str, Mapping[str, int]]) -> None:
+    """Returns where each deployment that networks need has a replica that answers, also while others come and go.
 
     Args:
-        states: of Serve, by deployment.
+        replicas: how many are in which of Serve's states, by deployment.
     Raises:
-        Unavailable: one of them is not; it is named.
+        Unavailable: one has none; it is named.
     """
-    ill = [name for name in _NETWORKS if states[name] not in _AT_WORK]
+    ill = [name for name in _NETWORKS if not any(replicas.get(name, {}).get(state) for state in _ANSWER)]
     if ill:
-        raise Unavailable(f"not healthy: {', '.join(ill)}")
+        raise Unavailable(f"no replica runs: {', '.join(ill)}")

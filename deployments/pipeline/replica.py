@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -201,10 +200,6 @@ class Pipeline:
         except (OSError, TimeoutError, SQLAlchemyError):  # the number of pipelines then stays as it is
             return {}
         return {WAITING: waiting, OLDEST_S: oldest_s, IN_WORK: self._loop.in_work}
-
-    async def info(self) -> dict[str, Any]:
-        """Images in work now."""
-        return {"in_work": self._loop.in_work}
 
     async def __del__(self) -> None:
         """Graceful shutdown: claims no more, finishes what is in work."""

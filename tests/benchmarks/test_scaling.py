@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.scaling import drawing, series, stages
 from benchmarks.scaling.pressure import Phase, table, troubles
+from benchmarks.scaling.recorder import complaint
 from benchmarks.scaling.series import Request, Sample, Second
 from benchmarks.scaling.stages import Stage
 
@@ -79,6 +80,21 @@ def test_seconds(tmp_path: Path) -> None:
     assert lines[4] == "3,quiet,2,3.0,100,1,194,0,0.0,900,1"
     drawing.draw(rows, tmp_path / "rows.png", "a test")
     assert (tmp_path / "rows.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_complaint_of_ready_is_told_with_its_seconds() -> None:
+    full, hung = complaint({"status": 503, "detail": "not ready: models"}), complaint(None)
+    samples = [
+        Sample(100.5),
+        Sample(103.0, not_ready=full),
+        Sample(104.0, not_ready=full),
+        Sample(109.9, not_ready=hung),
+    ]
+    assert series.not_ready(100.0, samples) == [
+        "/health/ready at 3 s to 4 s (2 samples): not ready: models",
+        "/health/ready at 9 s to 9 s (1 samples): no answer",
+    ]
+    assert complaint({"status": "ready", "checks": {}}) == ""
 
 
 def rows_of(*counts: dict[str, int]) -> list[Second]:

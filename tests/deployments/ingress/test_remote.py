@@ -37,15 +37,18 @@ def test_errors_of_other_deployments_become_ours() -> None:
     assert found["mistake"][0] == "RayTaskError(ValueError)"
 
 
-@pytest.mark.parametrize("state", ["HEALTHY", "UPSCALING", "DOWNSCALING"])
-def test_networks_answer_while_replicas_come_and_go(state: str) -> None:
-    check_networks({"Pipeline": state, "Embedder": "HEALTHY", "Detector": "HEALTHY", "Ingress": "UNHEALTHY"})
+@pytest.mark.parametrize("others", [{}, {"STARTING": 1, "STOPPING": 2}])
+@pytest.mark.parametrize("state", ["RUNNING", "UPDATING", "PENDING_MIGRATION"])
+def test_networks_answer_while_one_replica_does(state: str, others: dict[str, int]) -> None:
+    check_networks(
+        {"Pipeline": {state: 1} | others, "Embedder": {"RUNNING": 2}, "Detector": {"RUNNING": 1}, "Ingress": {}}
+    )
 
 
-@pytest.mark.parametrize("state", ["UPDATING", "UNHEALTHY", "DEPLOY_FAILED"])
-def test_networks_that_do_not_answer_are_named(state: str) -> None:
-    with pytest.raises(Unavailable, match=r"^not healthy: Pipeline, Detector$"):
-        check_networks({"Pipeline": state, "Embedder": "HEALTHY", "Detector": state})
+@pytest.mark.parametrize("replicas", [{}, {"RUNNING": 0}, {"STARTING": 1, "STOPPING": 1}, {"RECOVERING": 1}])
+def test_networks_that_do_not_answer_are_named(replicas: dict[str, int]) -> None:
+    with pytest.raises(Unavailable, match=r"^no replica runs: Pipeline, Detector$"):
+        check_networks({"Pipeline": replicas, "Embedder": {"RUNNING": 1}})
 
 
 class Endless:
