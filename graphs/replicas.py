@@ -97,7 +97,10 @@ def _cluster(home: Path | None) -> RayCluster:
 
 
 def _process(one: Replica) -> psutil.Process | None:
-    """Its process, where this machine runs it: a process of the same number elsewhere has another title."""
+    """Its process, where this machine runs it. In pods numbers are small and titles alike: the address tells them apart."""
+    here = {address.address for addresses in psutil.net_if_addrs().values() for address in addresses}
+    if one.node and one.node not in here:
+        return None
     try:
         process = psutil.Process(one.pid) if one.pid else None
         title = " ".join(process.cmdline()[:1]) if process else ""

@@ -18,8 +18,9 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 MEDIA_TYPES = frozenset(f"image/{one.lower()}" for one in FORMATS)
 _MEDIA_TYPES = {"MPO": "image/jpeg"}
 _PROBE_PIXELS = 25_000_000
-"""Larger pictures that cannot be decoded at a reduced size are only checked, not decoded, when they are uploaded: it
-bounds the memory of an upload to about 100 MB. Damage inside them is found by the pipeline, which says so."""
+"""Larger pictures that cannot be decoded at a reduced size are only checked, not decoded, when they are uploaded. Damage
+inside them is found by the pipeline, which says so. Larger PNGs are decoded all the same: Pillow looks for EXIF data behind
+their pixels. What an upload may take at most is bounded by ``max_pixels``, in a process of its own (sandbox.py)."""
 
 
 @dataclass(frozen=True)
