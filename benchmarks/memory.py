@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import psutil
@@ -74,30 +74,42 @@ def memory(settings: Settings) -> dict[str, Memory]:
     return dict(found)
 
 
-def _cpu_s(settings: Settings) -> dict[tuple[int, float], float]:
+def cpu_s(settings: Settings) -> dict[tuple[str, int, float], float]:
+    """Processor time, seconds, that each process has used, by kind, number and start."""
     spent = {}
     for process in processes(settings):
         try:
-            spent[process.pid, process.create_time()] = sum(process.cpu_times()[:2])
+            kind = kind_of(process.name(), process.cmdline())
+            spent[kind, process.pid, process.create_time()] = sum(process.cpu_times()[:2])
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
     return spent
 
 
-def wait_until_quiet(settings: Settings, *, cores: float = 0.5, windows: int = 3, timeout_s: float = 180.0) -> float:
-    """Waits until an installation has used less than ``cores`` for ``windows`` times five seconds running.
+def cores(
+    before: Mapping[tuple[str, int, float], float], now: Mapping[tuple[str, int, float], float], seconds: float
+) -> dict[str, float]:
+    """Cores that each kind of process used between two readings; of one that has ended meanwhile nothing is known."""
+    used: defaultdict[str, float] = defaultdict(float)
+    for key, spent in now.items():
+        used[key[0]] += (spent - before.get(key, 0.0)) / seconds
+    return dict(used)
+
+
+def wait_until_quiet(settings: Settings, *, most: float = 0.5, windows: int = 3, timeout_s: float = 180.0) -> float:
+    """Waits until an installation has used less than ``most`` cores for ``windows`` times five seconds running.
 
     Returns:
         Cores it used in the last five seconds, also where it did not become quiet in time.
     """
     end, quiet, used = time.monotonic() + timeout_s, 0, float("inf")
-    before, at = _cpu_s(settings), time.monotonic()
+    before, at = cpu_s(settings), time.monotonic()
     while quiet < windows and time.monotonic() < end:
         time.sleep(_WINDOW_S)
-        now, then = _cpu_s(settings), time.monotonic()
-        used = sum(spent - before.get(key, 0.0) for key, spent in now.items()) / (then - at)
+        now, then = cpu_s(settings), time.monotonic()
+        used = sum(cores(before, now, then - at).values())
         before, at = now, then
-        quiet = quiet + 1 if used < cores else 0
+        quiet = quiet + 1 if used < most else 0
     return used
 
 

@@ -11,12 +11,15 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import psutil
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import text
 
 from benchmarks.client import Client
+from benchmarks.memory import cores, cpu_s
 from benchmarks.scaling.recorder import pss_mib
+from configs.settings import Settings
 from graphs.service import Running
 from storage.database import create_engine
 
@@ -24,6 +27,9 @@ MODEL = "safeguard-v1"
 CLIENTS = {"upload": 8, "search": 8}
 """At capacity: the queue is full of what these upload, and a pipeline has these searches in work."""
 _LIMIT_S = 120.0
+CLIENTS_KIND = "these clients"
+_SHOWN_CORES = 0.02
+"""Kinds of processes that use less in every phase have no row."""
 
 
 @dataclass
@@ -37,6 +43,7 @@ class Phase:
         errors: everything else, by what it was; among them refusals without Retry-After.
         mib: memory of the stack at the beginning and the end.
         processed: images that came to an end.
+        cores: that each kind of process used, these clients among them.
     """
 
     clients: int
@@ -46,6 +53,7 @@ class Phase:
     errors: Counter[str] = field(default_factory=Counter)
     mib: tuple[float, float] = (0.0, 0.0)
     processed: int = 0
+    cores: dict[str, float] = field(default_factory=dict)
 
     def per_s(self, kind: str | None = None) -> float:
         """Accepted requests a second, of one kind or of all."""
@@ -86,9 +94,10 @@ class Crowd:
             await asyncio.sleep(warm_s)
             first = await asyncio.to_thread(pss_mib, settings)
             phase = self.phase = Phase(count)
-            begun, before = time.monotonic(), await self._processed()
+            begun, before, spent = time.monotonic(), await self._processed(), await asyncio.to_thread(_cpu_s, settings)
             await asyncio.sleep(seconds)
             phase.seconds, phase.processed = time.monotonic() - begun, await self._processed() - before
+            phase.cores = cores(spent, await asyncio.to_thread(_cpu_s, settings), phase.seconds)
             self.phase = Phase(count)  # an answer counts for the phase in which it was asked for
             phase.mib = (first, await asyncio.to_thread(pss_mib, settings))
             self._ended = True
@@ -133,6 +142,11 @@ class Crowd:
         return answer
 
 
+def _cpu_s(settings: Settings) -> dict[tuple[str, int, float], float]:
+    own = psutil.Process()
+    return cpu_s(settings) | {(CLIENTS_KIND, own.pid, own.create_time()): sum(own.cpu_times()[:2])}
+
+
 def run(running: Running, pictures: list[Path], options: argparse.Namespace, console: Console) -> list[str]:
     """Measures at capacity and past it, prints both; returns what must not be."""
     crowd = Crowd(running, pictures)
@@ -164,6 +178,8 @@ def table(phases: list[Phase]) -> Table:
         "memory at the start, MiB": [f"{one.mib[0]:.0f}" for one in phases],
         "memory at the end, MiB": [f"{one.mib[1]:.0f}" for one in phases],
     }
+    kinds = sorted({kind for one in phases for kind, used in one.cores.items() if used >= _SHOWN_CORES})
+    rows |= {f"cores: {kind}": [f"{one.cores.get(kind, 0.0):.2f}" for one in phases] for kind in kinds}
     for name, values in rows.items():
         made.add_row(name, *values)
     return made

@@ -5,7 +5,7 @@ import os
 import psutil
 import pytest
 
-from benchmarks.memory import Memory, kind_of, memory, total
+from benchmarks.memory import Memory, cores, kind_of, memory, total
 from benchmarks.rest import memory_table, protection
 from configs.settings import Settings
 from graphs.doctor_ports import Listening
@@ -63,3 +63,9 @@ def test_the_table_has_all_kinds_of_all_moments() -> None:
 )  # fmt: skip
 def test_what_protects_a_port(address: str, guard: str | None, said: str | None) -> None:
     assert protection(Listening("ray_metrics", address, 1, "python", guard)) == said
+
+
+def test_cores_are_told_by_kind_and_new_processes_count_from_their_start() -> None:
+    before = {("Pipeline", 1, 5.0): 10.0, ("Ingress", 2, 5.0): 4.0, ("Ingress", 3, 5.0): 4.0}
+    now = {("Pipeline", 1, 9.0): 3.0, ("Ingress", 2, 5.0): 6.0, ("Ingress", 3, 5.0): 5.0}
+    assert cores(before, now, 2.0) == {"Pipeline": 1.5, "Ingress": 1.5}
