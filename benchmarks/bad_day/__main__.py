@@ -215,18 +215,19 @@ def main() -> None:
     options = parser.parse_args()
     console = Console(width=150, highlight=False)
     if not installed():
-        console.print(f"skipped: {MISSING}")
-        return
+        console.print(f"nothing was tried: {MISSING}")
+        sys.exit(2)
     names = options.cause or list(CAUSES)
     rows, data = [], pictures(options.photos, options.pictures)
     with installation() as home, ExitStack() as stack:
-        disk = None
+        disk, untried = None, False
         if "disk" in names:
             try:
                 disk = stack.enter_context(mounted(home / "objects" / "data", _DISK_MIB))
                 stack.callback(down, home)  # before the disk goes
             except NoDisk as error:
-                console.print(f"no full disk: {error}")
+                console.print(f"the full disk is not tried: {error}")
+                untried = True
         running = up(home, say=lambda _: None)
         server = stack.enter_context(prometheus(hurry.write(home), home / "prometheus"))
         console.print(f"alert rules in a hurry: `for: {hurry.FOR}`, windows of minutes are {hurry.WINDOW}")
@@ -244,7 +245,7 @@ def main() -> None:
     console.print(f"check: {'consistent' if report.clean else report.as_dict()}")
     lost = [one.title for one in rows if not one.whole]
     console.print("each was found" if not lost else f"not found: {', '.join(lost)}")
-    sys.exit(bool(lost) or not report.clean)
+    sys.exit(1 if lost or not report.clean else 2 if untried else 0)
 
 
 if __name__ == "__main__":
