@@ -19,7 +19,9 @@ def possible() -> bool:
     if os.geteuid() or not (shutil.which("ip") and shutil.which("tc")):
         return False
     try:
-        with Machine():
+        with Machine() as made:
+            made.cut()
+            made.heal()
             return True
     except subprocess.CalledProcessError:
         return False

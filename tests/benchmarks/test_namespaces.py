@@ -19,9 +19,13 @@ while True:
 
 
 @pytest.fixture
-def machine() -> Iterator[Machine]:
+def allowed() -> None:
     if not possible():
         pytest.skip("network namespaces take root, its rights and iproute2")
+
+
+@pytest.fixture
+def machine(allowed: None) -> Iterator[Machine]:
     with Machine() as made:
         yield made
 
@@ -49,7 +53,7 @@ def test_a_cut_loses_packets_and_no_connection(machine: Machine) -> None:
             ticking.wait()
 
 
-def test_nothing_of_it_is_left() -> None:
+def test_nothing_of_it_is_left(allowed: None) -> None:
     with Machine() as made:
         name = made.within[3]
         assert name in subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout
