@@ -47,7 +47,7 @@ class Echo:
 
     def end(self) -> tuple[float, str]:
         """When and how the first connection that ended did."""
-        limit = time.monotonic() + 10
+        limit = time.monotonic() + 60
         while not self.ended:
             assert time.monotonic() < limit
             time.sleep(0.01)
@@ -76,7 +76,7 @@ def received(connection: socket.socket, count: int) -> bytes:
 
 
 def connected(relay: Relay) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", relay.port), timeout=10)
+    return socket.create_connection(("127.0.0.1", relay.port), timeout=60)
 
 
 def test_all_passes_while_nothing_is_wrong(relay: Relay, echo: Echo) -> None:
@@ -121,12 +121,12 @@ def test_what_stalls_arrives_later_and_whole(relay: Relay) -> None:
         begun = time.monotonic()
         connection.sendall(b"b" * 20_000)
         assert received(connection, 20_000) == b"b" * 20_000
-        assert 0.9 < time.monotonic() - begun < 5
+        assert time.monotonic() - begun > 0.9
     assert relay.befell == {STALL: 1}
 
 
 def test_a_client_that_vanishes_is_missed_later(relay: Relay, echo: Echo) -> None:
-    relay.disturb(iter([Fate(VANISH, True, 5, 1.0)]))
+    relay.disturb(iter([Fate(VANISH, True, 5, 3.0)]))
     with connected(relay) as connection:
         begun = time.monotonic()
         connection.sendall(b"c" * 10)
@@ -135,7 +135,7 @@ def test_a_client_that_vanishes_is_missed_later(relay: Relay, echo: Echo) -> Non
                 pass
         heard = time.monotonic()
     when, how = echo.end()
-    assert how == "reset" and when - begun > 0.9 and heard < when
+    assert how == "reset" and when - begun > 2.9 and heard < when
 
 
 def test_a_calm_relay_breaks_nothing(relay: Relay) -> None:

@@ -137,7 +137,9 @@ def test_whoever_is_turned_away_gets_a_problem_with_retry_after(tmp_path: Path) 
             ["sh", str(SCRIPT), "-f", str(path)], env=os.environ | {"SAFEGUARD_HAPROXY": str(HAPROXY)}
         )
         try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", transport=httpx.HTTPTransport(retries=8)) as client:
+            # HAProxy waits a second before each of the times that it tries a server that is away again.
+            patient = httpx.HTTPTransport(retries=8)
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", transport=patient, timeout=60.0) as client:
                 answers = {name: client.get(f"/{name}") for name in ("well", "serve", "nobody", "application")}
         finally:
             process.kill()

@@ -9,7 +9,9 @@ import pytest
 
 from benchmarks.hops.clients import Times, get, joined
 
-PAUSE_S = 0.02
+PAUSE_S = 0.05
+TICK_S = 0.02
+"""By so much a clock may be coarse."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -46,18 +48,18 @@ def port() -> Iterator[int]:
 
 def test_each_client_keeps_one_connection_and_waits_for_its_answer(port: int) -> None:
     begun = time.perf_counter()
-    times = get(port, "/here", "right", clients=3, seconds=0.5)
+    times = get(port, "/here", "right", clients=3, seconds=2.0)
     assert Handler.connections == 3
-    assert 0.5 <= time.perf_counter() - begun < 5
-    assert min(times.taken_s) >= PAUSE_S and times.ms(0.5) >= 1000 * PAUSE_S
-    assert 3 <= len(times.taken_s) <= 3 * 0.5 / PAUSE_S + 3
-    assert times.per_s == pytest.approx(len(times.taken_s) / 0.5)
+    assert time.perf_counter() - begun >= 2.0 - TICK_S
+    assert min(times.taken_s) >= PAUSE_S - TICK_S and times.ms(0.5) >= 1000 * (PAUSE_S - TICK_S)
+    assert 3 <= len(times.taken_s) <= 3 * 2.0 / (PAUSE_S - TICK_S) + 3
+    assert times.per_s == pytest.approx(len(times.taken_s) / 2.0)
 
 
 @pytest.mark.parametrize(("path", "key"), [("/here", "wrong"), ("/there", "right")])
 def test_another_answer_than_200_is_no_time(port: int, path: str, key: str) -> None:
     with pytest.raises(RuntimeError, match="404"):
-        get(port, path, key, clients=1, seconds=0.2)
+        get(port, path, key, clients=1, seconds=30.0)  # the first answer ends it
 
 
 def test_rounds_are_joined() -> None:
