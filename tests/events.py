@@ -103,7 +103,7 @@ class Receiver:
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
 
-    async def until(self, done: Callable[["Receiver"], bool], timeout_s: float = 10.0) -> None:
+    async def until(self, done: Callable[["Receiver"], bool], timeout_s: float = 60.0) -> None:
         """Waits for something that this server has seen."""
         async with asyncio.timeout(timeout_s), self._changed:
             await self._changed.wait_for(lambda: done(self))
@@ -148,7 +148,7 @@ async def forget_events(engine: AsyncEngine) -> None:
         await connection.execute(text("DELETE FROM event"))
 
 
-async def until(done: Callable[[], Awaitable[Any]], timeout_s: float = 10.0) -> Any:
+async def until(done: Callable[[], Awaitable[Any]], timeout_s: float = 60.0) -> Any:
     """Asks again until the answer is true; returns it."""
     async with asyncio.timeout(timeout_s):
         while not (found := await done()):  # noqa: ASYNC110 (what is waited for is in PostgreSQL)

@@ -129,7 +129,7 @@ async def test_removing_while_deliveries_are_recorded(engine: AsyncEngine) -> No
                 await emit(connection, EventType.IMAGE_DECIDED, image, {})
         found = await deliveries.claim(engine, {}, per_webhook=40, lease_s=60)
         bad = {"status": 500, "delay_s": 1, "rest_s": 1, "attempts": 9, "max_age_s": 1e6}
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(60):
             await asyncio.gather(
                 *(deliveries.fail(engine, one, "no", **bad) for one in found[:20]),  # type: ignore[arg-type]
                 webhooks.remove(engine, held, actor="me"),

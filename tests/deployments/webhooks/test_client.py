@@ -2,7 +2,6 @@
 
 import asyncio
 import ssl
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -135,10 +134,9 @@ async def test_broken_answers(make_client: MakeClient, answer: bytes, status: in
 async def test_an_endless_answer_is_not_read(make_client: MakeClient) -> None:
     server = await raw(b"HTTP/1.1 200 OK\r\n\r\n", drip=True)
     port = server.sockets[0].getsockname()[1]
-    begun = time.monotonic()
-    got = await (await make_client()).send(event(f"http://127.0.0.1:{port}/"))
+    got = await (await make_client(webhook_timeout_s=30.0)).send(event(f"http://127.0.0.1:{port}/"))
     server.close()
-    assert got.status == 200 and time.monotonic() - begun < 1.5
+    assert (got.status, got.error) == (200, None), "not given up, but answered"
 
 
 async def test_retry_after_as_seconds_and_as_a_date(make_client: MakeClient) -> None:
