@@ -1,7 +1,6 @@
 """Queues: what waits is counted, an upload wakes who waits, a lost connection is made again."""
 
 import asyncio
-import time
 import uuid
 
 from sqlalchemy import text
@@ -74,12 +73,11 @@ async def test_an_upload_wakes_even_after_a_lost_connection(
             for _ in range(10):  # listening begins in the background
                 waiting = asyncio.create_task(signal.wait(["other", name], 2.0))
                 await asyncio.sleep(0.2)
-                begun = time.monotonic()
                 await upload(engine, objects, NewImage("a", name, b"x", "image/png", 1, 1), caller=0)
                 woken = await waiting
                 if woken:
                     break
-            assert woken and time.monotonic() - begun < 1.5
+            assert woken, "by the signal: where the time is over, it says so"
             async with engine.begin() as connection:
                 killed = await connection.execute(
                     text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")

@@ -201,12 +201,12 @@ async def test_poll_refuses_a_name(client: httpx.AsyncClient, name: str) -> None
 
 async def test_a_waiting_poll_gets_a_new_upload_at_once(client: httpx.AsyncClient, upload: Upload, queue: str) -> None:
     await asyncio.sleep(0.3)  # the listener connects in the background
-    waiting = asyncio.create_task(client.get(f"/image/poll/{queue}?wait=10"))
+    waiting = asyncio.create_task(client.get(f"/image/poll/{queue}?wait=30"))
     await asyncio.sleep(0.3)
     began = time.monotonic()
     image_id = await upload()
     assert (await waiting).json()["id"] == image_id
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 15
 
 
 async def test_a_waiting_poll_gets_an_image_whose_lease_ends(
@@ -222,7 +222,7 @@ async def test_a_poll_that_waits_in_vain_ends_in_time(client: httpx.AsyncClient,
     began = time.monotonic()
     answer = await client.get(f"/image/poll/{queue}?wait=0.5")
     assert answer.json() == {"detail": f"no new images for model {queue}"}
-    assert 0.4 < time.monotonic() - began < 3
+    assert 0.4 < time.monotonic() - began < 15, "as asked for, and not as long as may be asked for"
 
 
 async def test_one_image_goes_to_one_of_many_pollers(client: httpx.AsyncClient, upload: Upload, queue: str) -> None:
@@ -260,7 +260,7 @@ async def call_and_leave(app: FastAPI, engine: AsyncEngine, path: str, query: st
             await task
     else:
         left.set()
-        await asyncio.wait_for(task, 5)
+        await asyncio.wait_for(task, 20)
 
 
 @pytest.mark.parametrize("cancel", [False, True])
@@ -281,7 +281,7 @@ async def test_a_claim_made_while_the_client_left_is_given_back(
     async with engine.begin() as connection:
         await connection.execute(text("LOCK TABLE image IN SHARE MODE"))
         await call_and_leave(app, engine, f"/api/v1/image/poll/{queue}", "", cancel=True)
-    for _ in range(50):
+    for _ in range(600):
         await asyncio.sleep(0.05)
         if (await status_of(client, image_id)) == "UPLOADED":
             break
