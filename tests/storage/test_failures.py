@@ -49,7 +49,7 @@ async def test_a_failure_is_told_once_it_is_final(engine: AsyncEngine, objects: 
 async def test_an_expired_last_claim_is_told(engine: AsyncEngine, objects: ObjectStore) -> None:
     queue = f"failures-{uuid4().hex}"
     images = sorted([await stored(engine, objects, queue) for _ in range(3)])
-    await claims.claim(engine, [queue], 3, lease_s=0, max_attempts=1)
+    await claims.claim(engine, [queue], 3, lease_s=-1, max_attempts=1)
     assert await claims.expire(engine, max_attempts=1) >= 3
     reason = {"reason": "no worker finished it within its lease, 1 times", "attempts": 1}
     assert await events(engine) == [("image.failed", image, reason) for image in images]

@@ -104,7 +104,7 @@ async def test_calls_of_one_reviewer_at_the_same_moment_get_the_same(engine: Asy
 
 async def test_a_lease_that_was_given_away_has_no_right(engine: AsyncEngine, objects: ObjectStore) -> None:
     (image,) = await processed(engine, objects, [DOUBTFUL])
-    late = await take(engine, "anna")
+    late = await take(engine, "anna", 30.0)
     await expire(engine, image)
     kept = await reviews.renew(engine, image, late.token, reviewer="anna", lease_s=60)
     assert kept.until > late.until, "over, but nobody else has it"

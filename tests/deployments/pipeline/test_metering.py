@@ -25,7 +25,7 @@ async def test_stages_and_ends(processor: Processor, put: Upload) -> None:
 
 async def test_a_claim_that_was_lost_is_counted(processor: Processor, put: Upload) -> None:
     await put(jpeg(photo("coffee.png")))
-    late = await claim_all(processor, lease_s=0.0)
+    late = await claim_all(processor, lease_s=-1.0)
     sink = LocalSink()
     with recording_to(sink):
         await processor.process(late)

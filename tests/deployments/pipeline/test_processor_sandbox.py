@@ -18,7 +18,7 @@ async def test_a_second_attempt_and_a_search_are_within_the_limits_of_decoding(
 ) -> None:
     hasty = replace(processor, sandbox=Sandbox(workers=1, cpu_s=HASTY_S, max_pixels=10**8))
     late, good = await put(slow()), await put(jpeg(photo("coffee.png")))
-    await claim_all(hasty, lease_s=0.0)  # as by a process that died with them
+    await claim_all(hasty, lease_s=-1.0)  # as by a process that died with them
     held = await claim_all(hasty)
     assert {claim.attempt for claim in held} == {2}
     await hasty.process(held)
