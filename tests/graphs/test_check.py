@@ -146,16 +146,19 @@ async def test_images_of_outside_workers_have_no_vectors_but_need_their_object(w
 
 async def test_a_running_service_gives_no_finding(world: World, put: Upload) -> None:
     async def service() -> None:
-        for turn in range(6):
-            image = await put(jpeg(photo("coins.png").rotate(turn * 3 + 1)))
-            other = await put(jpeg(photo("chelsea.png").rotate(turn * 3 + 1)))
+        turn = 0
+        while turn < 6 or (len(found) < 3 and turn < 60):
+            turn += 1
+            image = await put(jpeg(photo("coins.png").rotate(turn * 3 - 2)))
+            other = await put(jpeg(photo("chelsea.png").rotate(turn * 3 - 2)))
             await run_queue(world.processor)
             await remove(world.engine, world.objects, image.id or 0, actor="test")
             await asyncio.sleep(0.1)
             await world.processor.index.add({}, [image.id or 0])
             assert (await state(world.engine, other))[0] == "PROCESSED"
 
-    running, found = asyncio.create_task(service()), []
+    found: list[object] = []
+    running = asyncio.create_task(service())
     while not running.done():
         found.append(await world.found(sizes=SMALL))
     await running

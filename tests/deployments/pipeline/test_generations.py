@@ -160,22 +160,25 @@ async def test_searches_never_fail_while_descriptors_change_places(
     stored = await put(jpeg(photo("coffee.png")))
     await run_queue(processor)
     await switch(processor.engine, model.name)
-    stop = asyncio.Event()
+    stop, seen = asyncio.Event(), Counter[str]()
 
-    async def keep_searching() -> Counter[str]:
-        seen: Counter[str] = Counter()
+    async def keep_searching() -> None:
         while not stop.is_set():
             (found,) = await search(processor, edited("coffee.png", "crop70"), model.name, k=5)
             assert found.image_id == stored.id
             seen[found.evidence["descriptor"]["name"]] += 1
-        return seen
 
     searching = asyncio.create_task(keep_searching())
     for _ in range(12):
+        before = seen.total()
         await asyncio.sleep(0.4)
+        # At least one of two began meanwhile.
+        while seen.total() < before + 2 and not searching.done():  # noqa: ASYNC110  (a search gives no event)
+            await asyncio.sleep(0.05)
         await rollback(processor.engine, model.name)
     stop.set()
-    assert set(await searching) == {model.descriptor_name, other.name}
+    await searching
+    assert set(seen) == {model.descriptor_name, other.name}
 
 
 async def test_a_picture_in_work_during_a_begin_gets_both(
