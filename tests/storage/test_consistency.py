@@ -255,7 +255,7 @@ async def test_a_long_write_of_the_writer_is_waited_for(engine: AsyncEngine, set
     name = uuid4().hex
     fence = Fence(engine, name, "writer")
     await fence.take()
-    hasty = create_engine(settings.model_copy(update={"database_timeout_s": 0.5}), pool_size=1)
+    hasty = create_engine(settings.model_copy(update={"database_timeout_s": 2.0}), pool_size=1)
     order: list[str] = []
 
     async def delete() -> None:
@@ -267,7 +267,7 @@ async def test_a_long_write_of_the_writer_is_waited_for(engine: AsyncEngine, set
             async with borrow(hasty, name, wait_s=0.1):
                 pass
         deleting = asyncio.create_task(delete())
-        await asyncio.sleep(1.5)  # longer than a statement may take
+        await asyncio.sleep(3.0)  # longer than a statement may take
         order.append("writer")
     await deleting
     assert order == ["writer", "borrower"]
