@@ -82,7 +82,7 @@ asyncio.run(main())
 
 
 async def test_killed_in_the_middle_a_repeat_finishes(engine: AsyncEngine, servers: Settings, tmp_path: Path) -> None:
-    made, wanted = await bank(engine), 5 * CHUNK + 7
+    made, wanted = await bank(engine), 10 * CHUNK + 7
     list_file = tmp_path / "list.csv"
     list_file.write_text(hashes(wanted))
     assert servers.database_url is not None

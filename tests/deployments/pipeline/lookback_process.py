@@ -41,7 +41,7 @@ class ReaderOnly:
 
 
 async def main() -> None:
-    """Steps with a pause after each, so that whoever watches can kill in between and within."""
+    """Steps with a pause after each, so that whoever watches can kill in between and within; it waits for that after a few."""
     settings = load_settings()
     registry = load_models(settings.models_file)
     engine, objects = create_engine(settings), ObjectStore(settings)
@@ -55,9 +55,10 @@ async def main() -> None:
     worker = LookBackWorker(processor, span=2)
     held = await lookback_claims.claim(engine, lease_s=60, max_attempts=3)
     worker.begin()
-    while held is not None:
+    for pause_s in (0.1, 0.1, 600.0):
+        assert held is not None, "there is more to do"
         held = await worker.step(held)
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(pause_s)
 
 
 if __name__ == "__main__":
