@@ -43,6 +43,8 @@ class Phase:
         errors: everything else, by what it was; among them refusals without Retry-After.
         mib: memory of the stack at the beginning and the end.
         processed: images that came to an end.
+        told_s: Retry-After of the refusals, by kind.
+        waiting: images in the queue at the end.
         cores: that each kind of process used, these clients among them.
     """
 
@@ -53,6 +55,8 @@ class Phase:
     errors: Counter[str] = field(default_factory=Counter)
     mib: tuple[float, float] = (0.0, 0.0)
     processed: int = 0
+    told_s: dict[str, list[float]] = field(default_factory=lambda: {kind: [] for kind in CLIENTS})
+    waiting: int = 0
     cores: dict[str, float] = field(default_factory=dict)
 
     def per_s(self, kind: str | None = None) -> float:
@@ -94,20 +98,25 @@ class Crowd:
             await asyncio.sleep(warm_s)
             first = await asyncio.to_thread(pss_mib, settings)
             phase = self.phase = Phase(count)
-            begun, before, spent = time.monotonic(), await self._processed(), await asyncio.to_thread(_cpu_s, settings)
+            begun, before, spent = (
+                time.monotonic(),
+                await self._count("PROCESSED"),
+                await asyncio.to_thread(_cpu_s, settings),
+            )
             await asyncio.sleep(seconds)
-            phase.seconds, phase.processed = time.monotonic() - begun, await self._processed() - before
+            phase.seconds, phase.processed = time.monotonic() - begun, await self._count("PROCESSED") - before
             phase.cores = cores(spent, await asyncio.to_thread(_cpu_s, settings), phase.seconds)
+            phase.waiting = await self._count("UPLOADED")
             self.phase = Phase(count)  # an answer counts for the phase in which it was asked for
             phase.mib = (first, await asyncio.to_thread(pss_mib, settings))
             self._ended = True
             await asyncio.gather(*work)
         return phase
 
-    async def _processed(self) -> int:
+    async def _count(self, status: str) -> int:
         engine = create_engine(self._running.settings, pool_size=1)
         async with engine.connect() as connection:
-            count = await connection.scalar(text("SELECT count(*) FROM image WHERE status = 'PROCESSED'"))
+            count = await connection.scalar(text("SELECT count(*) FROM image WHERE status = :it"), {"it": status})
         await engine.dispose()
         return int(count or 0)
 
@@ -124,7 +133,8 @@ class Crowd:
                 phase.times_ms[kind].append(1000 * (time.perf_counter() - begun))
             elif answer.status_code in (429, 503) and answer.headers.get("retry-after", "").isdigit():
                 phase.refused[answer.status_code] += 1
-                await asyncio.sleep(float(answer.headers["retry-after"]))
+                phase.told_s[kind].append(float(answer.headers["retry-after"]))
+                await asyncio.sleep(phase.told_s[kind][-1])
             else:
                 phase.errors[f"{kind}: {answer.status_code} {answer.text[:80]}"] += 1
                 await asyncio.sleep(1.0)
@@ -171,7 +181,9 @@ def table(phases: list[Phase]) -> Table:
         "  uploads/s": [f"{one.per_s('upload'):.2f}" for one in phases],
         "  searches/s": [f"{one.per_s('search'):.2f}" for one in phases],
         "images processed/s": [f"{one.processed / one.seconds:.2f}" for one in phases],
+        "images waiting at the end": [str(one.waiting) for one in phases],
         "refused with Retry-After": [", ".join(f"{n} × {s}" for s, n in one.refused.items()) or "0" for one in phases],
+        **{f"  {kind}s: number, median s": [_told(one.told_s[kind]) for one in phases] for kind in CLIENTS},
         "other answers": [str(one.errors.total()) for one in phases],
         "p95 of accepted uploads, s": [f"{one.p95_s('upload'):.2f}" for one in phases],
         "p95 of accepted searches, s": [f"{one.p95_s('search'):.2f}" for one in phases],
@@ -183,6 +195,10 @@ def table(phases: list[Phase]) -> Table:
     for name, values in rows.items():
         made.add_row(name, *values)
     return made
+
+
+def _told(waits_s: list[float]) -> str:
+    return f"{len(waits_s)}, {np.median(waits_s):.0f}" if waits_s else "0"
 
 
 KEPT = 0.9
