@@ -11,8 +11,10 @@ SafeGuardError
 ├── Forbidden           the key lacks the scope (403)
 ├── NotNow              too much is asked at present; says when to try again
 │   ├── RateLimited     the key's limit is used up (429)
-│   └── QueueFull       too many images wait already (503)
+│   ├── QueueFull       too many images wait already (503)
+│   └── SearchesFull    too many searches wait already (503)
 ├── Unavailable         a part we need does not answer (503)
+│   ├── Crowded         as many calls as may wait for it do
 │   ├── FencedOut       another writer has taken over
 │   ├── Refused         the object store's keys have no right to what is asked
 │   └── StorageFull     the database or the object store has no room left (507)
@@ -93,8 +95,16 @@ class QueueFull(NotNow):
     """As many images as may wait for processing do; nothing was stored."""
 
 
+class SearchesFull(NotNow):
+    """As many searches as may wait for a pipeline do."""
+
+
 class Unavailable(SafeGuardError):
     """The database, the object store or a replica does not answer; a retry may succeed."""
+
+
+class Crowded(Unavailable):
+    """As many calls as may wait for a replica do."""
 
 
 class FencedOut(Unavailable):

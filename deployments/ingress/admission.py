@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from deployments.ingress.crowd import Crowd
 from deployments.metrics.meters import meters
 from storage.errors import QueueFull
 from storage.queues import Backlog, backlog
@@ -26,8 +27,9 @@ _MOST_QUEUES = 1_000
 
 @dataclass
 class _Queue:
-    """What one replica knows of one queue."""
+    """What one replica knows of one queue, and those whom it turned away."""
 
+    crowd: Crowd
     waiting: int = 0
     counted: int = 0
     newest: int = 0
@@ -79,11 +81,14 @@ class AdmissionControl:
         """Lets one image into a queue, before anything costly is done with it.
 
         Raises:
-            QueueFull: as many wait as may; with the time that a twentieth of them will take.
+            QueueFull: as many wait as may; with the time that a twentieth of them will take, or a longer one where so many
+                are turned away that most of them would come for nothing.
         """
         if not self._limit:
             return
-        queue = self._queues.setdefault(model_name, _Queue())
+        if model_name not in self._queues:
+            self._queues[model_name] = _Queue(Crowd(0.0, _MOST_S, clock=self._clock))
+        queue = self._queues[model_name]
         self._queues.move_to_end(model_name)
         while len(self._queues) > _MOST_QUEUES:
             self._queues.popitem(last=False)
@@ -97,6 +102,7 @@ class AdmissionControl:
             )
             raise QueueFull(f"{self._limit} images of {model_name} wait already; try again later", self._wait_s(queue))
         queue.waiting += 1
+        queue.crowd.let_in()
 
     async def _read(self, model_name: str, queue: _Queue) -> None:
         began = self._clock()
@@ -106,6 +112,9 @@ class AdmissionControl:
         queue.take(found, now, now - began)
 
     def _wait_s(self, queue: _Queue) -> float:
+        return max(self._room_s(queue), queue.crowd.turned_away())
+
+    def _room_s(self, queue: _Queue) -> float:
         if queue.per_s is None:
             return _UNKNOWN_S
         return min(_MOST_S, max(1.0, self._limit * _ROOM / queue.per_s)) if queue.per_s else _MOST_S

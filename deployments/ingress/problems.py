@@ -33,6 +33,7 @@ from storage.errors import (
     QueueFull,
     RateLimited,
     SafeGuardError,
+    SearchesFull,
     StaleClaim,
     StorageFull,
     TooLarge,
@@ -58,6 +59,7 @@ _STATUS: dict[type[SafeGuardError], int] = {
     Forbidden: 403,
     RateLimited: 429,
     QueueFull: 503,
+    SearchesFull: 503,
     Unavailable: 503,
     StorageFull: 507,
 }

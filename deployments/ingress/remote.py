@@ -7,20 +7,24 @@ from typing import Any
 import numpy as np
 from ray import serve
 from ray.exceptions import RayError, RayTaskError
-from ray.serve.exceptions import RayServeException
+from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from configs.settings import Settings
+from deployments.ingress.crowd import Crowd
 from deployments.job_submission import submit
 from deployments.pipeline.found import Found
 from deployments.similarity.queries import Hit, Query
 from storage.bank_rules import MOST_PDQ_DISTANCE
-from storage.errors import SafeGuardError, Unavailable
+from storage.errors import Crowded, SafeGuardError, SearchesFull, Unavailable
 from storage.vector_rows import PDQ_SPACE
 
 _NETWORKS = ("Pipeline", "Embedder", "Detector")
 _ANSWER = ("RUNNING", "UPDATING", "PENDING_MIGRATION")
 """States of a replica that answers; UPDATING is one that is given another ``user_config``."""
+
+_LEAST_S, _MOST_S = 2.0, 60.0
+"""Of the time that a search that is turned away should wait."""
 
 
 async def call(handle: Any, timeout_s: float, *arguments: Any, stop: bool = True) -> Any:
@@ -32,7 +36,8 @@ async def call(handle: Any, timeout_s: float, *arguments: Any, stop: bool = True
         stop: a call that nobody waits for any more is stopped over there; else it goes on.
     Raises:
         SafeGuardError: as the other side raised it.
-        Unavailable: no answer in time, a full queue, a dead replica.
+        Crowded: as many calls as may wait for it do.
+        Unavailable: no answer in time, a dead replica.
     """
     try:
         response = handle.remote(*arguments)
@@ -50,6 +55,8 @@ async def call(handle: Any, timeout_s: float, *arguments: Any, stop: bool = True
         if isinstance(cause, OSError | TimeoutError | RayError | RayServeException):
             raise Unavailable("a part of the service does not answer; try again") from error
         raise
+    except BackPressureError as error:
+        raise Crowded("a part of the service has more work than it can take; try again") from error
     except (TimeoutError, RayError, RayServeException) as error:
         raise Unavailable("a part of the service does not answer; try again") from error
 
@@ -76,10 +83,20 @@ class RemotePlatform:
         self._reader = reader
         self._writer = writer
         self._timeout_s = call_timeout_s
+        self._searching = Crowd(_LEAST_S, _MOST_S)
 
     async def search(self, data: bytes, model_name: str, k: int, exclude: int | None) -> list[Found]:
         """See ``Platform.search``."""
-        found: list[Found] = await call(self._pipeline.search, self._timeout_s, data, model_name, k, exclude)
+        try:
+            found: list[Found] = await call(self._pipeline.search, self._timeout_s, data, model_name, k, exclude)
+        except Crowded as error:
+            raise SearchesFull(
+                "as many searches as may wait do; try again later", self._searching.turned_away()
+            ) from error
+        except Unavailable:  # it had a place, and took its time
+            self._searching.let_in()
+            raise
+        self._searching.let_in()
         return found
 
     async def remove(self, image_ids: list[int]) -> None:

@@ -132,7 +132,10 @@ async def search(
     registry: UsesRegistry,
     platform: UsesPlatform,
 ) -> Any:
-    """Ranked matches with their evidence, of a `file` or of the stored image `image_id`."""
+    """Ranked matches with their evidence, of a `file` or of the stored image `image_id`.
+
+    503 `urn:problem-type:searches-full` means that too many searches wait already; `Retry-After` says when to try again.
+    """
     async with read_form(request) as form:
         fields = _fields(form)
         upload = form.get("file")

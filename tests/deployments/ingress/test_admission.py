@@ -114,6 +114,15 @@ async def test_the_wait_is_what_a_twentieth_of_the_queue_takes(own: AsyncEngine)
     await control.admit("m")
 
 
+async def test_many_are_told_to_stay_away_for_longer(own: AsyncEngine) -> None:
+    clock = Clock()
+    control = AdmissionControl(own, 10, {"m"}, clock=clock)
+    for _ in range(10):
+        await control.admit("m")
+    waits = [(await refusal(control)).retry_after_s for _ in range(2000)]
+    assert waits[0] == 10 and waits == sorted(waits) and 10 < waits[-1] <= 120
+
+
 async def test_a_quiet_time_does_not_count_as_slowness(own: AsyncEngine) -> None:
     clock = Clock()
     control = AdmissionControl(own, 50, {"m"}, clock=clock)

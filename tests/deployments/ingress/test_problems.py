@@ -43,6 +43,8 @@ async def answer_to(error: Exception) -> httpx.Response:
         (errors.Forbidden("not you"), 403, "forbidden"),
         (errors.RateLimited("slow down", 16.2), 429, "rate-limited"),
         (errors.QueueFull("many wait", 3.2), 503, "queue-full"),
+        (errors.SearchesFull("many wait", 3.2), 503, "searches-full"),
+        (errors.Crowded("many calls"), 503, "unavailable"),
         (errors.Unavailable("away"), 503, "unavailable"),
         (errors.FencedOut("replaced"), 503, "unavailable"),
         (errors.StorageFull("no room"), 507, "storage-full"),

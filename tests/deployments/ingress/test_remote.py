@@ -33,7 +33,7 @@ def test_errors_of_other_deployments_become_ours() -> None:
     for what in ("outage", "slow", "death"):
         assert found[what][:2] == ["Unavailable", "a part of the service does not answer; try again"], what
     assert found["stopped"] == ["", "1", None], "what nobody waits for any more is stopped"
-    assert found["crowd"] == ["Unavailable"]
+    assert found["crowd"] == ["Crowded", "Unavailable"], "turned away, or waiting for too long"
     assert found["mistake"][0] == "RayTaskError(ValueError)"
 
 

@@ -1,0 +1,64 @@
+"""How long those who are turned away should stay away: the more of them there are, the longer. Knows no route."""
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+_WINDOW_S = 30
+"""How far back the pace is looked at."""
+_RETURNS = 2.0
+"""So many should come back in the time in which one is let in: fewer would leave room empty, more are work for nothing."""
+_STEADY = 2.0
+"""Of what is told next, its own share is one in (1 + those away / _STEADY): else what is told swings between its bounds."""
+
+
+class Crowd:
+    """Those who want the same thing and are turned away while there is no room; each comes back when it was told to.
+
+    Whoever was turned away within the time that is told is away now. With N clients of whom p are let in a second, what is told
+    comes to about N / 2p seconds, so two or three come for each that is let in (tests/deployments/ingress/test_crowd.py).
+
+    Args:
+        least_s, most_s: bounds of what is told, seconds.
+        clock: seconds that only grow.
+    """
+
+    def __init__(self, least_s: float, most_s: float, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._least_s, self._most_s, self._clock = least_s, most_s, clock
+        self._began = clock()
+        self._told_s = least_s
+        self._let_in: deque[list[int]] = deque()
+        self._away: deque[list[int]] = deque()
+
+    def let_in(self) -> None:
+        """One was let in."""
+        _count(self._let_in, self._clock(), _WINDOW_S)
+
+    def turned_away(self) -> float:
+        """One is turned away.
+
+        Returns:
+            Seconds that it should stay away; while nobody was let in for _WINDOW_S, as long as the last one.
+        """
+        now = self._clock()
+        _count(self._away, now, self._told_s)
+        _drop(self._let_in, now, _WINDOW_S)
+        if self._let_in:
+            per_s = sum(count for _, count in self._let_in) / min(float(_WINDOW_S), max(1.0, now - self._began))
+            away = sum(count for _, count in self._away)
+            step = (away / (_RETURNS * per_s) - self._told_s) / (1.0 + away / _STEADY)
+            self._told_s = min(self._most_s, max(self._least_s, self._told_s + step))
+        return self._told_s
+
+
+def _count(seconds: deque[list[int]], now: float, kept_s: float) -> None:
+    """Counts one in the present second, and forgets what is older than ``kept_s``."""
+    if not seconds or seconds[-1][0] != int(now):
+        seconds.append([int(now), 0])
+    seconds[-1][1] += 1
+    _drop(seconds, now, kept_s)
+
+
+def _drop(seconds: deque[list[int]], now: float, kept_s: float) -> None:
+    while seconds and seconds[0][0] < now - kept_s - 1:
+        seconds.popleft()
