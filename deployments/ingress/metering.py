@@ -2,6 +2,7 @@
 
 import time
 
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.metrics.meters import meters
@@ -16,6 +17,8 @@ _REFUSED = {
     503: "unavailable",
     507: "full",
 }
+_CROWDED = "crowded"
+"""The reason of a 503 to which ``turned_away`` was said: there is no room at present, and nothing is wrong."""
 
 
 class RequestMeter:
@@ -44,7 +47,13 @@ class RequestMeter:
         try:
             await self._app(scope, receive, seen)
         finally:
-            _count(route_of(scope), status, time.monotonic() - began)
+            reason = _CROWDED if scope.get("state", {}).get(_CROWDED) else _REFUSED.get(status)
+            _count(route_of(scope), status, reason, time.monotonic() - began)
+
+
+def turned_away(request: Request) -> None:
+    """Says of the answer to come that it is given since too much is asked at present."""
+    setattr(request.state, _CROWDED, True)
 
 
 def route_of(scope: Scope) -> str:
@@ -53,10 +62,10 @@ def route_of(scope: Scope) -> str:
     return f"{scope['method']} {path}" if path else UNMATCHED
 
 
-def _count(route: str, status: int, seconds: float) -> None:
+def _count(route: str, status: int, reason: str | None, seconds: float) -> None:
     held = meters()
     held.add("safeguard_http_requests_total", route=route, status=f"{status // 100}xx")
     held.add("safeguard_http_seconds_total", seconds, route=route)
     held.observe("safeguard_http_latency_seconds", seconds)
-    if status in _REFUSED:
-        held.add("safeguard_http_refusals_total", reason=_REFUSED[status])
+    if reason is not None:
+        held.add("safeguard_http_refusals_total", reason=reason)

@@ -23,6 +23,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
+from deployments.ingress.metering import turned_away
 from storage.database import storage_full
 from storage.errors import (
     Conflict,
@@ -128,7 +129,7 @@ def _kind(error: SafeGuardError) -> type[SafeGuardError] | None:
     return next((kind for kind in type(error).__mro__ if kind in _STATUS), None)
 
 
-async def _known(_: Request, error: Exception) -> JSONResponse:
+async def _known(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, SafeGuardError)
     kind = _kind(error)
     if kind is None:
@@ -143,6 +144,8 @@ async def _known(_: Request, error: Exception) -> JSONResponse:
     headers = {}
     if isinstance(error, NotNow):
         headers = {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
+        if _STATUS[kind] == 503:
+            turned_away(request)
     name = re.sub(r"(?<!^)(?=[A-Z])", "-", kind.__name__).lower()
     members: Mapping[str, Any] = getattr(error, "members", {})
     return problem(_STATUS[kind], str(error), kind=name, errors=errors, headers=headers, members=members)

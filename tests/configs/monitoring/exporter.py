@@ -21,7 +21,7 @@ VALUES: dict[str, tuple[str, ...]] = {
     "kind": ("backfill",),
     "worker": ("pipeline", "outside"),
     "route": ("POST /image", "GET /image/{image_id}"),
-    "reason": ("unauthenticated", "forbidden", "too-large", "limited", "unavailable", "full"),
+    "reason": ("unauthenticated", "forbidden", "too-large", "limited", "crowded", "unavailable", "full"),
     "attempt": ("first", "again"),
     "part": ("home", "postgresql", "s3"),
 }

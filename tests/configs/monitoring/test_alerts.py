@@ -25,7 +25,8 @@ FIRING: dict[str, dict[str, str]] = {
     "NoMetrics": {},
     "DatabaseSilent": {f"{P}collected_timestamp_seconds": "0x60"},
     "ServerErrors": {
-        f'{P}http_requests_total{{status="5xx"}}': "0+3x60",
+        f'{P}http_requests_total{{status="5xx"}}': "0+6x60",
+        f'{P}http_refusals_total{{reason="crowded"}}': "0+3x60",
         f'{P}http_requests_total{{status="2xx"}}': "0+50x60",
     },
     "SlowAnswers": {
@@ -87,7 +88,8 @@ WELL = {
     f"{P}collected_timestamp_seconds": "0+60x60",
     f'{P}disk_free_bytes{{part="s3"}}': "50x60",
     f'{P}disk_bytes{{part="s3"}}': "100x60",
-    f'{P}http_requests_total{{status="5xx"}}': "0x60",
+    f'{P}http_requests_total{{status="5xx"}}': "0+3x60",
+    f'{P}http_refusals_total{{reason="crowded"}}': "0+3x60",
     f'{P}http_requests_total{{status="2xx"}}': "0+50x60",
     f'{P}http_latency_seconds_bucket{{le="5.0"}}': "0+100x60",
     f'{P}http_latency_seconds_bucket{{le="+Inf"}}': "0+100x60",

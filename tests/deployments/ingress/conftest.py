@@ -31,7 +31,7 @@ from deployments.vision.sandbox import Sandbox
 from deployments.webhooks.addresses import Guard, SystemResolver
 from deployments.webhooks.client import trusted
 from storage import image_members
-from storage.errors import NotFound, Unavailable, UnsupportedImage
+from storage.errors import NotFound, SearchesFull, Unavailable, UnsupportedImage
 from storage.keys import create_key
 from storage.objects import ObjectStore
 from storage.queues import UploadSignal
@@ -56,13 +56,15 @@ class PdqPlatform:
         self._objects = objects
         self.removed: list[int] = []
         self.submitted: list[int] = []
-        self.down = False
+        self.down = self.crowded = False
 
     def _up(self) -> None:
         if self.down:
             raise Unavailable("the platform is switched off")
 
     async def search(self, data: bytes, model_name: str, k: int, exclude: int | None) -> list[Found]:
+        if self.crowded:
+            raise SearchesFull("many search", 3.0)
         self._up()
         hashes, _ = pdq_hashes(decode(data, max_pixels=10**8, long_side=512).pixels)
         async with self._engine.connect() as connection:

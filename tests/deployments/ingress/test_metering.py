@@ -51,6 +51,8 @@ async def test_refusals_have_reasons(
     assert (await reader.get("/image/poll/x")).status_code == 403
     platform.down = True
     assert (await reader.post("/search", files={"file": ("a", picture())})).status_code == 503
+    platform.down, platform.crowded = False, True
+    assert (await reader.post("/search", files={"file": ("a", picture())})).status_code == 503
     assert sink.series("safeguard_http_refusals_total") == {
-        ("unauthenticated",): 1, ("forbidden",): 1, ("unavailable",): 1,
+        ("unauthenticated",): 1, ("forbidden",): 1, ("unavailable",): 1, ("crowded",): 1,
     }  # fmt: skip
