@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import secrets
 import shutil
 import sys
@@ -34,6 +35,8 @@ _SOCKET_ROOM = 40
 """Ray puts sockets with up to 65 more characters below its folder; a socket's path may have 107. HAProxy takes 97, with
 70 more, so its sockets always lie below /tmp."""
 
+_MOST_TEXT = 1_000
+"""Characters of one error of Ray."""
 _MORE_NODES = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 
@@ -245,7 +248,7 @@ class RayCluster:
             states = {name: found.get(name, {}) for name in wanted}
             for name, application in states.items():
                 if application.get("status") == "DEPLOY_FAILED":  # UNHEALTHY may be a replica that is being replaced
-                    raise ConfigurationError(f"{name} cannot be deployed: {_reason(application)}")
+                    raise ConfigurationError(f"{name} cannot be deployed: {why_not(application)}")
             return all(application.get("status") == "RUNNING" for application in states.values())
 
         self._wait(running, timeout_s, f"the application is not RUNNING after {timeout_s:.0f} s; see {self.dashboard}")
@@ -311,8 +314,18 @@ def _object_store_bytes() -> int:
     return int(max(80 * 2**20, min(256 * 2**20, free // 2)))
 
 
-def _reason(application: dict[str, Any]) -> str:
-    messages = [application.get("message", "")]
-    messages += [deployment.get("message", "") for deployment in application.get("deployments", {}).values()]
-    text = "\n".join(message for message in messages if message)
-    return text[-2000:] or "Ray gives no reason"
+def why_not(application: dict[str, Any]) -> str:
+    """Why an application cannot be deployed: of each deployment that is ill the error at the end of its traceback."""
+    ill = {
+        name: deployment.get("message", "")
+        for name, deployment in application.get("deployments", {}).items()
+        if deployment.get("status") in ("DEPLOY_FAILED", "UNHEALTHY")
+    }
+    said = [f"{name}: {_error(message)}" for name, message in ill.items() if message]
+    return "; ".join(said) or _error(application.get("message", "")) or "Ray gives no reason"
+
+
+def _error(message: str) -> str:
+    """The last error that a traceback names, with its text; the end of a message that names none."""
+    named = list(re.finditer(r"^[A-Za-z_][\w.]*(?:Error|Exception)\b", message, re.MULTILINE))
+    return message[named[-1].start() if named else -_MOST_TEXT :].strip()[:_MOST_TEXT]

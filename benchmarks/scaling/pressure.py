@@ -45,7 +45,7 @@ class Phase:
         processed: images that came to an end.
         told_s: Retry-After of the refusals, by kind.
         waiting: images in the queue at the end.
-        cores: that each kind of process used, these clients among them.
+        cores: that each kind of process used, these clients among them, and those that nobody used.
     """
 
     clients: int
@@ -153,8 +153,11 @@ class Crowd:
 
 
 def _cpu_s(settings: Settings) -> dict[tuple[str, int, float], float]:
-    own = psutil.Process()
-    return cpu_s(settings) | {(CLIENTS_KIND, own.pid, own.create_time()): sum(own.cpu_times()[:2])}
+    own, machine = psutil.Process(), psutil.cpu_times()
+    return cpu_s(settings) | {
+        (CLIENTS_KIND, own.pid, own.create_time()): sum(own.cpu_times()[:2]),
+        ("idle", 0, 0.0): machine.idle + machine.iowait,
+    }
 
 
 def run(running: Running, pictures: list[Path], options: argparse.Namespace, console: Console) -> list[str]:
@@ -183,7 +186,7 @@ def table(phases: list[Phase]) -> Table:
         "images processed/s": [f"{one.processed / one.seconds:.2f}" for one in phases],
         "images waiting at the end": [str(one.waiting) for one in phases],
         "refused with Retry-After": [", ".join(f"{n} × {s}" for s, n in one.refused.items()) or "0" for one in phases],
-        **{f"  {kind}s: number, median s": [_told(one.told_s[kind]) for one in phases] for kind in CLIENTS},
+        **{f"  {kind}: number, median s": [_told(one.told_s[kind]) for one in phases] for kind in CLIENTS},
         "other answers": [str(one.errors.total()) for one in phases],
         "p95 of accepted uploads, s": [f"{one.p95_s('upload'):.2f}" for one in phases],
         "p95 of accepted searches, s": [f"{one.p95_s('search'):.2f}" for one in phases],
