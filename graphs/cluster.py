@@ -327,5 +327,5 @@ def why_not(application: dict[str, Any]) -> str:
 
 def _error(message: str) -> str:
     """The last error that a traceback names, with its text; the end of a message that names none."""
-    named = list(re.finditer(r"^[A-Za-z_][\w.]*(?:Error|Exception)\b", message, re.MULTILINE))
+    named = list(re.finditer(r"^(?:\w+\.)*[A-Z]\w*(?:: |$)", message, re.MULTILINE))
     return message[named[-1].start() if named else -_MOST_TEXT :].strip()[:_MOST_TEXT]

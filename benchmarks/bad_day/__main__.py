@@ -244,7 +244,7 @@ def main() -> None:
     show(rows, console)
     console.print(f"check: {'consistent' if report.clean else report.as_dict()}")
     lost = [one.title for one in rows if not one.whole]
-    console.print("each was found" if not lost else f"not found: {', '.join(lost)}")
+    console.print("each that was tried was found" if not lost else f"not found: {', '.join(lost)}")
     sys.exit(1 if lost or not report.clean else 2 if untried else 0)
 
 

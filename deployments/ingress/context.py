@@ -30,6 +30,7 @@ class Platform(Protocol):
             exclude: a stored image to leave out.
         Raises:
             UnsupportedImage, TooLarge: the picture cannot be read.
+            SearchesFull: as many as may wait do.
             Unavailable: a part does not answer.
         """
 
@@ -66,10 +67,12 @@ class Platform(Protocol):
         """
 
     async def check_models(self) -> None:
-        """Returns when every model of models.yaml can be used.
+        """Returns when each part that runs the networks has a replica that passes Serve's health checks.
+
+        One that hangs counts until Serve gives it up, which takes some of its checks.
 
         Raises:
-            Unavailable: a part that runs the networks is not healthy.
+            Unavailable: one of them has none.
         """
 
 

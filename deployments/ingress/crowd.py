@@ -15,8 +15,9 @@ _STEADY = 2.0
 class Crowd:
     """Those who want the same thing and are turned away while there is no room; each comes back when it was told to.
 
-    Whoever was turned away within the time that is told is away now. With N clients of whom p are let in a second, what is told
-    comes to about N / 2p seconds, so two or three come for each that is let in (tests/deployments/ingress/test_crowd.py).
+    Whoever was turned away within the time that is told is away now. With N of them, and p let in a second, what is told comes to
+    about N / 2p seconds, so two or three come for each that is let in (tests/deployments/ingress/test_crowd.py). A client that
+    comes back sooner than it was told counts each time; against those there are the limits of keys.
 
     Args:
         least_s, most_s: bounds of what is told, seconds.
@@ -25,7 +26,7 @@ class Crowd:
 
     def __init__(self, least_s: float, most_s: float, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._least_s, self._most_s, self._clock = least_s, most_s, clock
-        self._began = clock()
+        self._began = 0.0
         self._told_s = least_s
         self._let_in: deque[list[int]] = deque()
         self._away: deque[list[int]] = deque()
@@ -38,9 +39,13 @@ class Crowd:
         """One is turned away.
 
         Returns:
-            Seconds that it should stay away; while nobody was let in for _WINDOW_S, as long as the last one.
+            Seconds that it should stay away; while nobody is let in, as long as the last one.
         """
         now = self._clock()
+        _drop(self._away, now, self._told_s)
+        if not self._away:  # nobody is away: how little came before says nothing of how much there is room for
+            self._began, self._told_s = now, self._least_s
+            self._let_in.clear()
         _count(self._away, now, self._told_s)
         _drop(self._let_in, now, _WINDOW_S)
         if self._let_in:

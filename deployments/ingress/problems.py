@@ -27,6 +27,7 @@ from deployments.ingress.metering import turned_away
 from storage.database import storage_full
 from storage.errors import (
     Conflict,
+    Crowded,
     Forbidden,
     InvalidInput,
     NotFound,
@@ -144,8 +145,8 @@ async def _known(request: Request, error: Exception) -> JSONResponse:
     headers = {}
     if isinstance(error, NotNow):
         headers = {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
-        if _STATUS[kind] == 503:
-            turned_away(request)
+    if isinstance(error, Crowded) or (isinstance(error, NotNow) and _STATUS[kind] == 503):
+        turned_away(request)
     name = re.sub(r"(?<!^)(?=[A-Z])", "-", kind.__name__).lower()
     members: Mapping[str, Any] = getattr(error, "members", {})
     return problem(_STATUS[kind], str(error), kind=name, errors=errors, headers=headers, members=members)

@@ -20,8 +20,8 @@ from storage.errors import Crowded, SafeGuardError, SearchesFull, Unavailable
 from storage.vector_rows import PDQ_SPACE
 
 _NETWORKS = ("Pipeline", "Embedder", "Detector")
-_ANSWER = ("RUNNING", "UPDATING", "PENDING_MIGRATION")
-"""States of a replica that answers; UPDATING is one that is given another ``user_config``."""
+_ANSWER = ("RUNNING", "PENDING_MIGRATION")
+"""States of a replica to which Serve sends calls."""
 
 _LEAST_S, _MOST_S = 2.0, 60.0
 """Of the time that a search that is turned away should wait."""
@@ -87,16 +87,17 @@ class RemotePlatform:
 
     async def search(self, data: bytes, model_name: str, k: int, exclude: int | None) -> list[Found]:
         """See ``Platform.search``."""
+        had_a_place = True
         try:
             found: list[Found] = await call(self._pipeline.search, self._timeout_s, data, model_name, k, exclude)
         except Crowded as error:
+            had_a_place = False
             raise SearchesFull(
                 "as many searches as may wait do; try again later", self._searching.turned_away()
             ) from error
-        except Unavailable:  # it had a place, and took its time
-            self._searching.let_in()
-            raise
-        self._searching.let_in()
+        finally:
+            if had_a_place:
+                self._searching.let_in()
         return found
 
     async def remove(self, image_ids: list[int]) -> None:

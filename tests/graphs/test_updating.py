@@ -62,6 +62,10 @@ storage.errors.ConfigurationError: the weights of lite0 are missing: models/lite
             }},
             "Detector: storage.errors.ConfigurationError: the weights of lite0 are missing: models/lite0.onnx",
         ),
+        (
+            {"deployments": {"A": {"status": "UNHEALTHY", "message": "OSError: a\n  x\nstorage.errors.Unavailable: no\n"}}},
+            "A: storage.errors.Unavailable: no",
+        ),
         ({"message": "Traceback:\n  File\nValueError: no such option\n", "deployments": {}}, "ValueError: no such option"),
         ({"message": "it takes too long", "deployments": {"A": {"status": "DEPLOY_FAILED", "message": ""}}}, "it takes too long"),
         ({}, "Ray gives no reason"),

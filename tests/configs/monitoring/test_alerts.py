@@ -43,7 +43,10 @@ FIRING: dict[str, dict[str, str]] = {
         'ray_serve_deployment_processing_latency_ms_count{deployment="D",replica="b"}': "0+100x60",
     },
     "WrongKeys": {f'{P}http_refusals_total{{reason="unauthenticated"}}': "0+120x60"},
-    "RequestsTurnedAway": {f'{P}http_refusals_total{{reason="unavailable"}}': "0+20x60"},
+    "RequestsTurnedAway": {
+        f'{P}http_refusals_total{{reason="unavailable"}}': "0+4x60",
+        f'{P}http_refusals_total{{reason="crowded"}}': "0+4x60",
+    },
     "StorageFull": {f'{P}http_refusals_total{{reason="full"}}': "0+1x60"},
     "DiskNearlyFull": {'ray_node_disk_free{ip="a"}': "5x60", 'ray_node_disk_usage{ip="a"}': "95x60"},
     "MemoryNearlyFull": {'ray_node_mem_available{ip="a"}': "5x60", 'ray_node_mem_total{ip="a"}': "100x60"},

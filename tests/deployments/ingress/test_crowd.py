@@ -60,5 +60,18 @@ def test_whoever_was_turned_away_long_ago_is_not_counted() -> None:
     for _ in range(300):
         clock.now += 0.1
         crowd.let_in()
-    clock.now += 100
-    assert min(crowd.turned_away() for _ in range(3)) < 30.0
+    assert [crowd.turned_away(), crowd.turned_away()] == [2.0, 2.0]
+
+
+def test_a_burst_after_a_quiet_hour_is_told_by_its_own_pace() -> None:
+    clock = Clock()
+    crowd = Crowd(2.0, 60.0, clock=clock)
+    for _ in range(60):
+        crowd.let_in()
+        clock.now += 60
+    told = []
+    for _ in range(20):
+        told.append(crowd.turned_away())
+        crowd.let_in()
+        clock.now += 0.5
+    assert max(told) < 4.0
