@@ -130,7 +130,7 @@ METRICS = (
     _counter(
         "safeguard_http_refusals_total",
         "requests that were refused: unauthenticated (401), forbidden (403), too-large (413), limited (429),"
-        " crowded (503: no room at present), unavailable (503) or full (507)",
+        " crowded or unavailable (503), or full (507)",
         _IN, "reason",
     ),
 )  # fmt: skip
