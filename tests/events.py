@@ -59,6 +59,16 @@ async def takes(_: Received) -> tuple[int, dict[str, str]]:
     return 200, {}
 
 
+def held_back(released: asyncio.Event) -> Behave:
+    """Answers 200 once the event is set."""
+
+    async def behave(_: Received) -> tuple[int, dict[str, str]]:
+        await released.wait()
+        return 200, {}
+
+    return behave
+
+
 def answers(status: int, **headers: str) -> Behave:
     """A receiver that always says the same."""
 

@@ -21,7 +21,7 @@ from storage import delivery_log, webhooks
 from storage.event_tables import Webhook
 from storage.outbox import EventType, emit
 from tests.deployments.webhooks.conftest import MakeSender, MakeWebhook
-from tests.events import Received, Receiver, answers, happen, records, sending, settled, until
+from tests.events import Received, Receiver, answers, happen, held_back, records, sending, settled, until
 
 
 async def test_what_cannot_be_given_up_keeps_nothing_from_being_pruned(
@@ -95,12 +95,7 @@ async def test_one_that_hangs_holds_up_nobody(
     engine: AsyncEngine, make_sender: MakeSender, webhook: MakeWebhook
 ) -> None:
     released = asyncio.Event()
-
-    async def hang(_: Received) -> tuple[int, dict[str, str]]:
-        await released.wait()
-        return 200, {}
-
-    async with Receiver(hang) as hanging, Receiver() as well:
+    async with Receiver(held_back(released)) as hanging, Receiver() as well:
         ill, other = await webhook(hanging), await webhook(well)
         await happen(engine, *range(1, 21))
         sender = await make_sender(webhook_timeout_s=120.0)
@@ -116,12 +111,7 @@ async def test_one_that_hangs_ends_after_its_time(
     engine: AsyncEngine, make_sender: MakeSender, webhook: MakeWebhook
 ) -> None:
     never = asyncio.Event()
-
-    async def hang(_: Received) -> tuple[int, dict[str, str]]:
-        await never.wait()
-        return 200, {}
-
-    async with Receiver(hang) as hanging:
+    async with Receiver(held_back(never)) as hanging:
         ill = await webhook(hanging)
         await happen(engine, 1)
         await make_sender(webhook_timeout_s=0.4, webhook_connect_timeout_s=30.0, webhook_attempts=1)
@@ -261,12 +251,7 @@ async def test_closing_waits_for_what_is_under_way(
     engine: AsyncEngine, make_sender: MakeSender, webhook: MakeWebhook
 ) -> None:
     released = asyncio.Event()
-
-    async def slowly(_: Received) -> tuple[int, dict[str, str]]:
-        await released.wait()
-        return 200, {}
-
-    async with Receiver(slowly) as receiver:
+    async with Receiver(held_back(released)) as receiver:
         held = await webhook(receiver)
         sender = await make_sender(webhook_timeout_s=60.0)
         await happen(engine, 1)
