@@ -22,8 +22,8 @@ from storage.vector_rows import PDQ_SPACE
 PDQ_BITS = 256
 _PDQ_CANDIDATE = 96
 """Bits: four standard deviations (8 each) from the 128 of unrelated pictures."""
-_NEAR = 12
-"""Hits for each vector of a query: eight candidates are verified in the end."""
+NEAR = 12
+"""Hits for each vector of a query, where nobody asks for more: eight candidates are verified in the end."""
 _RANK = {Relation.EXACT: 0, Relation.COPY: 1, Relation.SEMANTIC: 2}
 _METHODS = {
     "pdq": "pdq",
@@ -42,7 +42,7 @@ _PROMISING = 0.15
 
 
 def candidates_query(
-    model: ModelSpec, found: Look, *, exclude: int | None, k: int = _NEAR, members: int | None = None
+    model: ModelSpec, found: Look, *, exclude: int | None, k: int = NEAR, members: int | None = None
 ) -> Query:
     """What to ask the vector readers about a looked-at picture.
 

@@ -2,7 +2,7 @@
 
 from deployments.pipeline.found import Found
 from deployments.pipeline.look import Look
-from deployments.pipeline.matching import candidates_query
+from deployments.pipeline.matching import NEAR, candidates_query
 from deployments.pipeline.processor import Processor
 from storage import images
 
@@ -15,7 +15,7 @@ async def search(
     Args:
         data: the file as sent.
         model_name: whose networks and thresholds are used.
-        k: matches at most.
+        k: matches at most; each vector looks at so many neighbours and as many more as have the same bytes.
         exclude: a stored image to leave out (the picture itself).
     Raises:
         UnsupportedImage, TooLarge: the picture cannot be read.
@@ -25,9 +25,10 @@ async def search(
     (seen,) = await processor.look(model, [data], judge=False, apart=True)
     if not isinstance(seen, Look):
         raise seen
-    (hits,) = await processor.index.search([candidates_query(model, seen, exclude=exclude)], None)
     twins = (await images.same_bytes(processor.engine, [seen.sha256])).get(seen.sha256, [])
     others = [one for one in twins if one != exclude]
+    query = candidates_query(model, seen, exclude=exclude, k=max(NEAR, k + len(others)))  # twins are the nearest of all
+    (hits,) = await processor.index.search([query], None)
     links = await processor.linker.links(model, seen, hits, others, versions={}, query_id=exclude)
     stored = await images.existing(processor.engine, [link.image_id for link in links])
     return [

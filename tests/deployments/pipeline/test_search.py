@@ -42,6 +42,19 @@ async def test_limits_and_exclusion(processor: Processor, put: Upload) -> None:
     assert [one.image_id for one in found] == [twins[1].id]
 
 
+async def test_all_copies_are_found_however_many_there_are(processor: Processor, put: Upload) -> None:
+    name = processor.registry.default
+    picture = photo("motorcycle_left.png").resize((320, 240))
+    data = jpeg(picture)
+    twins = [await put(data) for _ in range(14)]
+    copies = [await put(jpeg(picture, quality)) for quality in range(60, 74)]
+    await run_queue(processor)
+    found = {one.image_id: one.relation for one in await search(processor, data, name, k=40)}
+    assert found == {one.id: "exact" for one in twins} | {one.id: "copy" for one in copies}
+    fewer = await search(processor, data, name, k=20)
+    assert [one.relation for one in fewer] == ["exact"] * 14 + ["copy"] * 6
+
+
 async def test_a_deleted_picture_is_not_found_though_its_vectors_remain(processor: Processor, put: Upload) -> None:
     name = processor.registry.default
     gone = await put(jpeg(photo("coins.png")))
