@@ -25,7 +25,7 @@ class SearchEffort:
     """How thoroughly the index is searched; ``python -m benchmarks.index`` compares values.
 
     Args:
-        ef: candidates that a walk through the graph keeps.
+        ef: candidates that a walk through the graph keeps; at least ``refine`` × k.
         refine: times k candidates are scored again with the full vectors.
         probes: partitions that are searched.
     """
@@ -95,7 +95,7 @@ async def nearest(
     if effort is None:
         query = query.bypass_vector_index()
     else:
-        query = query.nprobes(effort.probes).ef(max(effort.ef, k)).refine_factor(effort.refine)
+        query = query.nprobes(effort.probes).ef(max(effort.ef, k * effort.refine)).refine_factor(effort.refine)
     if min_score > -1.0:
         query = query.distance_range(upper_bound=1.0 - min_score + 1e-6)
     wanted = [f"image_id != {int(exclude)}"] if exclude is not None else []

@@ -99,6 +99,16 @@ async def test_it_answers_as_exact_search_does(large: Large) -> None:
     assert await reader.search([large.query(several[:0])]) == [[]]
 
 
+async def test_as_many_hits_are_given_as_are_asked_for(large: Large) -> None:
+    reader, exact = large.reader(), ExactIndex(large.space)
+    exact.extend(rows_of(large.vectors, 0))
+    for k in (60, 200, 1200):  # times index_refine, past index_ef
+        (hits,) = await reader.search([large.query(large.vectors[:2], k=k)])
+        assert [sum(hit.query_row == row for hit in hits) for row in (0, 1)] == [k, k]
+        best = {row[0] for row in exact.search(large.vectors[:1], k=k, min_score=-1.0)}
+        assert len(best & {hit.image_id for hit in hits if hit.query_row == 0}) >= 0.9 * k
+
+
 async def test_members_of_banks_are_searched_by_themselves(large: Large, own: tuple[AsyncEngine, ObjectStore]) -> None:
     """Their vectors are read from the table, which is not held in memory."""
     engine, objects = own
