@@ -10,6 +10,8 @@ from storage.vector_rows import VectorRows, VectorSpace
 Ids = NDArray[np.int64]
 _BLOCK = 4096
 """Rows whose least and largest id are kept: whoever asks for a range of ids reads the blocks that may hold some."""
+_NOBODY = -1
+"""In place of an image's id: rows that others have replaced."""
 Row = tuple[int, int, int, tuple[float, float, float, float], float]
 """Image id, query row, stored region, stored box, score."""
 
@@ -19,11 +21,14 @@ class ExactIndex:
 
     Floating vectors are scored by dot product (-1 to 1), bit strings by 1 - 2 × Hamming distance / bits, so that
     random strings score about 0. Rows can be added, also while another thread searches; a full reload replaces the index.
+    An image is written whole: rows that come for it later take the place of those held.
     """
 
     def __init__(self, space: VectorSpace) -> None:
         self._space = space
         self._size = 0
+        self._newest = _NOBODY
+        self._replaced = False
         width, dtype = (space.dim // 8, np.uint64) if space.binary else (space.dim, np.float32)
         self._vectors: NDArray[Any] = np.empty((0, width), dtype)
         self._image_ids: NDArray[np.int64] = np.empty(0, np.int64)
@@ -42,18 +47,26 @@ class ExactIndex:
 
     def extend(self, rows: VectorRows) -> None:
         """Adds rows; memory grows by half at a time, so adding is cheap."""
-        needed = self._size + len(rows)
+        if not len(rows):
+            return
+        before = self._size
+        needed = before + len(rows)
         if needed > len(self._image_ids):
             capacity = max(needed, len(self._image_ids) * 3 // 2, 1024)
             for name in ("_vectors", "_image_ids", "_regions", "_boxes"):
                 held = getattr(self, name)
                 grown = np.empty((capacity, *held.shape[1:]), held.dtype)
-                grown[: self._size] = held[: self._size]
+                grown[:before] = held[:before]
                 setattr(self, name, grown)
-        place = slice(self._size, needed)
+        place = slice(before, needed)
         self._vectors[place] = self._packed(rows.vectors)
         self._image_ids[place], self._regions[place], self._boxes[place] = rows.image_ids, rows.regions, rows.boxes
         self._size = needed
+        if rows.image_ids.min() <= self._newest:
+            self._replaced = True
+            ids = self._image_ids[:before]
+            ids[np.isin(ids, rows.image_ids)] = _NOBODY
+        self._newest = max(self._newest, int(rows.image_ids.max()))
 
     def _scores(self, query: NDArray[Any], rows: Any) -> NDArray[np.float32]:
         held = self._vectors[rows]
@@ -110,6 +123,8 @@ class ExactIndex:
         scores = self._scores(self._packed(queries), rows)
         if exclude is not None:
             scores[:, self._image_ids[rows] == exclude] = -np.inf
+        if self._replaced:
+            scores[:, self._image_ids[rows] == _NOBODY] = -np.inf
         places = np.arange(size) if within is None else rows
         theirs = None if images is None else self._marks(images, size)[rows]
         found: tuple[list[Row], list[Row]] = ([], [])

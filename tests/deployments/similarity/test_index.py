@@ -103,6 +103,22 @@ def test_growing_by_parts_is_the_same_as_at_once() -> None:
     assert grown.search(queries[:0], k=20, min_score=0.0) == []
 
 
+@pytest.mark.parametrize("space", [FLOATS, PDQ_SPACE], ids=["float", "binary"])
+def test_later_rows_of_an_image_take_the_place_of_earlier_ones(space: VectorSpace) -> None:
+    index, held, later = ExactIndex(space), rows(space, 300, 1), rows(space, 6, 2, first_id=40)  # images 40 and 41
+    index.extend(held)
+    index.extend(later)
+    old = held.vectors[120:126]
+    everything = {"k": 1000, "min_score": -1.0}
+    found = index.search(old, **everything)
+    assert len(found) == 6 * 300 and {hit[0] for hit in found} == set(range(100))
+    assert all(hit[4] < 0.95 for hit in found if hit[0] in (40, 41)), "the old vectors would be found again"
+    assert {hit[0] for hit in index.search(later.vectors, k=1, min_score=0.95)} == {40, 41}
+    among, theirs = index.search_also(old, np.asarray([40, 50]), **everything)
+    assert len(among) == 6 * 300 and {hit[0] for hit in theirs} == {40, 50} and len(theirs) == 6 * 6
+    assert {hit[0] for hit in index.search(old, within=(39, 42), **everything)} == {40, 41, 42}
+
+
 def test_searching_in_a_thread_while_rows_are_added() -> None:
     index = ExactIndex(FLOATS)
     index.extend(rows(FLOATS, 30_000, 1))
@@ -133,14 +149,14 @@ def test_searching_in_a_thread_while_rows_are_added() -> None:
 def test_a_range_of_ids_in_any_order_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index_module, "_BLOCK", 16)
     rng = np.random.default_rng(5)
-    index, ids = ExactIndex(PDQ_SPACE), rng.permutation(np.repeat(np.arange(1, 101), 3))
-    for start in range(0, 300, 50):  # the last block is never whole
-        part = rows(PDQ_SPACE, 50, start)
-        index.extend(VectorRows(ids[start : start + 50], part.regions, part.boxes, part.vectors))
-        held = set(ids[: start + 50].tolist())
+    index, ids = ExactIndex(PDQ_SPACE), np.repeat(rng.permutation(np.arange(1, 101)), 3)
+    for start in range(0, 300, 60):  # the last block is never whole
+        part = rows(PDQ_SPACE, 60, start)
+        index.extend(VectorRows(ids[start : start + 60], part.regions, part.boxes, part.vectors))
+        held = set(ids[: start + 60].tolist())
         for within in ((0, 10), (10, 11), (40, 90), (99, 10**6), (200, 300)):
             found = index.search(rows(PDQ_SPACE, 1, 9).vectors, k=1000, min_score=-1.0, within=within)
-            wanted = [one for one in ids[: start + 50].tolist() if within[0] < one <= within[1]]
+            wanted = [one for one in ids[: start + 60].tolist() if within[0] < one <= within[1]]
             assert sorted(hit[0] for hit in found) == sorted(wanted) and {hit[0] for hit in found} <= held
 
 
