@@ -1,6 +1,6 @@
 """What tables of vectors hold, in memory. Knows nothing of LanceDB: who only sends vectors need not load it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +51,11 @@ class VectorRows:
 
     def __len__(self) -> int:
         return len(self.image_ids)
+
+    def without(self, image_ids: Iterable[int]) -> "VectorRows":
+        """The rows of other images."""
+        kept = ~np.isin(self.image_ids, np.fromiter(image_ids, np.int64))
+        return VectorRows(self.image_ids[kept], self.regions[kept], self.boxes[kept], self.vectors[kept])
 
     @staticmethod
     def concatenate(parts: Sequence["VectorRows"]) -> "VectorRows":

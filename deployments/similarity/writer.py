@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,19 @@ class _Request:
     def replaces(self, name: str) -> list[int]:
         """The images whose earlier rows in a table go: where it has rows for some tables, only in those."""
         return self.replace if name in self.rows or not self.rows else []
+
+
+def _in_force(batch: Sequence[_Request], name: str) -> tuple[list[VectorRows], list[int]]:
+    """What a batch writes to a table: rows that no later request of it replaces, and the images whose rows go before."""
+    parts: list[VectorRows] = []
+    replaced: set[int] = set()
+    for request in reversed(batch):
+        rows = request.rows.get(name)
+        left = rows.without(replaced) if rows is not None and replaced else rows
+        if left is not None and len(left):
+            parts.append(left)
+        replaced.update(request.replaces(name))
+    return parts[::-1], sorted(replaced)
 
 
 async def remove_beside(engine: AsyncEngine, connection: Any, spaces: list[VectorSpace], image_ids: list[int]) -> None:
@@ -207,12 +221,11 @@ class VectorWriter:
         self._counter += sum(len(rows) for request in batch for rows in request.rows.values())
 
         async def write(name: str, table: VectorTable) -> int:
-            parts = [request.rows[name] for request in batch if len(request.rows.get(name, ()))]
-            replaced = sorted({image_id for request in batch for image_id in request.replaces(name)})
+            parts, replaced = _in_force(batch, name)
             version = 0
             if replaced:
                 version = await table.delete(replaced)
-            if parts:
+            if len(parts):
                 version = await table.append(VectorRows.concatenate(parts), seq)
             return version or await table.version()
 

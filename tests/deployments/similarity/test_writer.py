@@ -69,6 +69,22 @@ async def test_replaced_and_removed_images(servers: Settings, space: VectorSpace
     assert version[space.name] == (await writer.info())["tables"][space.name]["version"]
 
 
+async def test_of_what_waits_together_the_later_counts(
+    servers: Settings, space: VectorSpace, start_writer: StartWriter
+) -> None:
+    """A caller that got no answer sends the rows of a picture again while the first ones still wait."""
+    writer = await start_writer(space)
+    await writer.add({space.name: rows_of(9)})
+    commits, again = (await writer.info())["commits"], rows_of(1)
+    await asyncio.gather(
+        writer.add({space.name: rows_of(1, 2)}), writer.add({space.name: again}, replace=[1]),
+        writer.add({space.name: rows_of(3)}), writer.remove([3, 9]),
+    )  # fmt: skip
+    assert (await writer.info())["commits"] == commits + 1, "they must have waited together"
+    held = await stored(servers, space)
+    assert sorted(held.image_ids.tolist()) == sorted([*again.image_ids.tolist(), *rows_of(2).image_ids.tolist()])
+
+
 async def test_tables_are_written_side_by_side(
     servers: Settings, space: VectorSpace, start_writer: StartWriter
 ) -> None:
