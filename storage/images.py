@@ -135,7 +135,13 @@ async def related(engine: AsyncEngine, image_id: int) -> list[tuple[int, str]]:
     Raises:
         NotFound: there is no such image.
     """
-    return [(match.image_id, match.s3_path) for match in await matches(engine, image_id)]
+    matching = matches_query(image_id)
+    columns = matching.selected_columns
+    async with reading(engine) as connection:
+        rows = (await connection.execute(matching.with_only_columns(columns.other, columns.s3_path))).all()
+    if not rows:
+        await get(engine, image_id)
+    return [(row.other, row.s3_path) for row in rows]
 
 
 async def detections(engine: AsyncEngine, image_id: int) -> list[Detection]:
