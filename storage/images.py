@@ -187,11 +187,18 @@ _SAME_BYTES = text("""
 SELECT asked.sha256, found.id FROM unnest(CAST(:digests AS bytea[])) AS asked(sha256)
 CROSS JOIN LATERAL (SELECT id FROM image WHERE image.sha256 = asked.sha256 AND uploaded_at IS NOT NULL
                     ORDER BY id DESC LIMIT 1000) AS found
+UNION
+SELECT asked.sha256, image.id FROM unnest(CAST(:digests AS bytea[])) AS asked(sha256)
+JOIN image ON image.sha256 = asked.sha256 AND uploaded_at IS NOT NULL
+WHERE EXISTS (SELECT FROM bank_member WHERE bank_member.image_id = image.id AND removed_at IS NULL)
 """)
 
 
 async def same_bytes(engine: AsyncEngine, digests: list[bytes]) -> dict[bytes, list[int]]:
-    """Stored images by the SHA-256 of their file: digest (32 bytes) -> ids, at most 1,000 of each, newest first."""
+    """Stored images by the SHA-256 of their file: digest (32 bytes) -> ids, newest first.
+
+    Of each the newest 1,000, and those that are members of banks, however old.
+    """
     found: dict[bytes, list[int]] = {}
     async with reading(engine) as connection:
         for digest, image_id in (await connection.execute(_SAME_BYTES, {"digests": list(set(digests))})).all():
