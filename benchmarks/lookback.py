@@ -194,11 +194,11 @@ async def measure(settings: Settings, options: argparse.Namespace, console: Cons
             )
             await connection.execute(_SCORES, {"filter": model.filter_name, "ids": [image_id]})
         assert found.details is not None
-        await verifier.store(path, found.details)
+        await verifier.store(path, found.sha256, found.details)
     await writer.add(vector_rows(model, list(zip(real_ids, real, strict=True))))
     for number, found in enumerate(sources):
         assert found.details is not None
-        await verifier.store(f"images/source_{number}.jpg", found.details)
+        await verifier.store(f"images/source_{number}.jpg", found.sha256, found.details)
     others = [n for n in range(1, options.stored + 1) if n not in set(real_ids)]
     for start in range(0, len(others), _PAGE):
         ids = others[start : start + _PAGE]

@@ -167,6 +167,15 @@ async def existing(engine: AsyncEngine, ids: list[int]) -> dict[int, tuple[str, 
         return {row.id: (row.name, row.s3_path) for row in (await connection.execute(statement)).all()}
 
 
+async def files(engine: AsyncEngine, ids: list[int]) -> dict[int, tuple[str, bytes]]:
+    """Where the pictures of stored images are, and their SHA-256 (32 bytes): id -> (s3_path, sha256)."""
+    statement = select(col(Image.id), col(Image.s3_path), col(Image.sha256)).where(
+        col(Image.id).in_(ids), col(Image.uploaded_at).is_not(None)
+    )
+    async with reading(engine) as connection:
+        return {row.id: (row.s3_path, row.sha256) for row in (await connection.execute(statement)).all()}
+
+
 async def sample(engine: AsyncEngine, model_name: str, count: int) -> list[tuple[int, str]]:
     """Some processed images of a model at random: (id, s3_path). Large tables are sampled by blocks, not read whole."""
     processed = (col(Image.model_name) == model_name, col(Image.status) == Status.PROCESSED)

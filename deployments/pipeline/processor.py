@@ -195,7 +195,7 @@ class Processor:
         # Before the vectors, so that whoever finds those finds the details too.
         await asyncio.gather(
             *(
-                self.linker.verifier.store(claim.s3_path, found.details)
+                self.linker.verifier.store(claim.s3_path, found.sha256, found.details)
                 for claim, found in seen
                 if found.details is not None
             )

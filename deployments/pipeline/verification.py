@@ -25,7 +25,8 @@ _MEDIA_TYPE = "application/octet-stream"
 _ENOUGH = 8
 """Inliers from which the mirror image is not tried any more; unrelated pictures reach 6 once in 1,700 pairs."""
 
-
+_File = tuple[str, bytes]
+"""Address and SHA-256."""
 Compare = Callable[[Candidate, Details], None]
 Plan = Callable[[ModelSpec, Look, Sequence[Candidate]], Iterator[tuple[Sequence[Candidate], Compare]]]
 
@@ -95,17 +96,19 @@ class Verifier:
     ) -> None:
         self.engine, self._objects = engine, objects
         self._max_pixels, self._long_side = max_pixels, long_side
-        self._held: OrderedDict[str, Details] = OrderedDict()
+        self._held: OrderedDict[_File, Details] = OrderedDict()
         self._most = held
 
-    async def store(self, s3_path: str, details: Details) -> None:
+    async def store(self, s3_path: str, sha256: bytes, details: Details) -> None:
         """Keeps the details of a picture beside it.
 
+        Args:
+            sha256: of the picture; a corpus may put another one in the same place.
         Raises:
             Unavailable: the object store does not answer.
         """
         await self._objects.put(features_key(s3_path), details.to_bytes(), _MEDIA_TYPE)
-        self._remember(s3_path, details)
+        self._remember((s3_path, sha256), details)
 
     async def verify(
         self, model: ModelSpec, found: Look, candidates: Sequence[Candidate], *, plan: Plan = rounds
@@ -121,24 +124,25 @@ class Verifier:
         for some, compare in plan(model, found, candidates):
             if not some:
                 continue
-            paths = await images.existing(self.engine, [one.image_id for one in some])
-            known = [one for one in some if one.image_id in paths]
-            held = await asyncio.gather(*(self._details(paths[one.image_id][1]) for one in known))
+            files = await images.files(self.engine, [one.image_id for one in some])
+            known = [one for one in some if one.image_id in files]
+            held = await asyncio.gather(*(self._details(files[one.image_id]) for one in known))
             pairs = [(one, details) for one, details in zip(known, held, strict=True) if details is not None]
             await asyncio.to_thread(_each, compare, pairs)
 
-    async def _details(self, s3_path: str) -> Details | None:
-        if s3_path in self._held:
-            self._held.move_to_end(s3_path)
-            return self._held[s3_path]
+    async def _details(self, file: _File) -> Details | None:
+        if file in self._held:
+            self._held.move_to_end(file)
+            return self._held[file]
+        s3_path, sha256 = file
         try:
             details = Details.from_bytes(await self._objects.get(features_key(s3_path)))
         except (NotFound, ValueError):
-            return await self._made_anew(s3_path)
-        self._remember(s3_path, details)
+            return await self._made_anew(s3_path, sha256)
+        self._remember(file, details)
         return details
 
-    async def _made_anew(self, s3_path: str) -> Details | None:
+    async def _made_anew(self, s3_path: str, sha256: bytes) -> Details | None:
         """For a picture stored by an older version, or whose details were lost or damaged."""
         try:
             data = await self._objects.get(s3_path)
@@ -153,12 +157,12 @@ class Verifier:
         except SafeGuardError as error:
             _log.warning("the details of a stored picture cannot be made: %s", error)
             return None
-        await self.store(s3_path, details)
+        await self.store(s3_path, sha256, details)
         return details
 
-    def _remember(self, s3_path: str, details: Details) -> None:
-        self._held[s3_path] = details
-        self._held.move_to_end(s3_path)
+    def _remember(self, file: _File, details: Details) -> None:
+        self._held[file] = details
+        self._held.move_to_end(file)
         while len(self._held) > self._most:
             self._held.popitem(last=False)
 

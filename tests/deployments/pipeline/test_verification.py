@@ -110,6 +110,8 @@ async def test_only_so_many_details_are_held(processor: Processor) -> None:
     verifier = processor.linker.verifier
     verifier._most = 3
     for number in range(6):
-        verifier._remember(f"images/{number}", found.details)
-    assert list(verifier._held) == ["images/3", "images/4", "images/5"]
+        verifier._remember((f"images/{number}", found.sha256), found.details)
+    assert [path for path, _ in verifier._held] == ["images/3", "images/4", "images/5"]
+    assert (await verifier._details(("images/5", found.sha256))) is found.details
+    assert (await verifier._details(("images/5", bytes(32)))) is None, "another picture lies there by now"
     assert np.all([len(one.points) > 0 for one in verifier._held.values()])
