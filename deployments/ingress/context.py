@@ -26,7 +26,7 @@ class Platform(Protocol):
         Args:
             data: the file.
             model_name: a model of models.yaml.
-            k: matches at most.
+            k: matches at most of each relation.
             exclude: a stored image to leave out.
         Raises:
             UnsupportedImage, TooLarge: the picture cannot be read.

@@ -147,8 +147,6 @@ async def search(
         raise InvalidInput(f"no model {model_name}; known are {', '.join(registry.known())}", "model_name")
     if fields.image_id is not None:
         data = await objects.get((await images.get(engine, fields.image_id)).s3_path)
-    # Filters come after ranking: without more to choose from, they would return fewer than k.
-    filtered = fields.min_score > 0 or set(fields.kinds) != set(_KINDS)
-    found = await platform.search(data, model_name, _MAX_MATCHES if filtered else fields.k, fields.image_id)
+    found = await platform.search(data, model_name, fields.k, fields.image_id)
     wanted = [one for one in found if one.score >= fields.min_score and one.relation in fields.kinds]
     return SearchAnswer(model_name=model_name, matches=[_shown(one) for one in wanted[: fields.k]])

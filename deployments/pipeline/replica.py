@@ -179,7 +179,7 @@ class Pipeline:
         Args:
             data: the file.
             model_name: whose networks and thresholds.
-            k: matches at most.
+            k: matches at most of each relation.
             exclude: a stored image to leave out (the picture itself).
         Raises:
             UnsupportedImage, TooLarge: the picture cannot be read.

@@ -1,21 +1,24 @@
 """Searching for a picture without storing it: the same look and the same cascade as for an upload."""
 
+from collections import Counter
+
 from deployments.pipeline.found import Found
 from deployments.pipeline.look import Look
 from deployments.pipeline.matching import NEAR, candidates_query
 from deployments.pipeline.processor import Processor
 from storage import images
+from storage.tables import Relation
 
 
 async def search(
     processor: Processor, data: bytes, model_name: str, *, k: int, exclude: int | None = None
 ) -> list[Found]:
-    """Ranked matches, best first.
+    """Ranked matches, best first; who filters them still has ``k`` of every relation to choose from.
 
     Args:
         data: the file as sent.
         model_name: whose networks and thresholds are used.
-        k: matches at most; each vector looks at so many neighbours and as many more as have the same bytes.
+        k: matches at most of each relation; each vector looks at so many neighbours and as many more as have the same bytes.
         exclude: a stored image to leave out (the picture itself).
     Raises:
         UnsupportedImage, TooLarge: the picture cannot be read.
@@ -31,10 +34,15 @@ async def search(
     (hits,) = await processor.index.search([query], None)
     links = await processor.linker.links(model, seen, hits, others, versions={}, query_id=exclude)
     stored = await images.existing(processor.engine, [link.image_id for link in links])
-    return [
-        Found(
-            link.image_id, *stored[link.image_id], link.relation, link.method, link.score, link.threshold, link.evidence
-        )
-        for link in links
-        if link.image_id in stored
-    ][:k]
+    found = []
+    left = Counter({relation.value: k for relation in Relation})
+    for link in links:
+        if link.image_id in stored and left[link.relation]:
+            left[link.relation] -= 1
+            found.append(
+                Found(
+                    link.image_id, *stored[link.image_id], link.relation, link.method, link.score, link.threshold,
+                    link.evidence,
+                )
+            )  # fmt: skip
+    return found
