@@ -129,9 +129,6 @@ class RayCluster:
             "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
             "RAY_worker_niceness": "0",  # 15 by default: any other program would push the service aside
             "RAY_metrics_report_interval_ms": "10000",
-            # What autoscaling goes by is told to Serve's controller every 10 s by default: too late for a burst.
-            "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "5",
-            "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "5",
             "SAFEGUARD_HOME": str(self._settings.home),
             "SAFEGUARD_RAY_DASHBOARD": self.dashboard,
             "SAFEGUARD_PYTHON": sys.executable,

@@ -193,7 +193,7 @@ class Pipeline:
         self._lookbacks.check()
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
-        """Asked by Serve every second or two where an ``autoscaling_config`` is set: what ``scaling.FollowQueue`` goes by."""
+        """Asked by Serve every two seconds where an ``autoscaling_config`` is set: what ``scaling.FollowQueue`` goes by."""
         try:
             names = self._processor.registry.known()
             waiting, oldest_s = await demand(self._processor.engine, names, most=_MOST_COUNTED)
