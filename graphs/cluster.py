@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import yaml
@@ -76,8 +77,19 @@ class RayCluster:
 
     @property
     def url(self) -> str:
-        """Address of the REST API."""
-        return f"http://127.0.0.1:{self._ports.get('http')}"
+        """Address of the REST API. On another's cluster: Serve's port on the machine of its dashboard.
+
+        Raises:
+            Unavailable: that cluster's dashboard does not answer.
+        """
+        if not self._outside:
+            return f"http://127.0.0.1:{self._ports.get('http')}"
+        try:
+            port = self._ask("GET")["http_options"]["port"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise Unavailable(f"the Ray dashboard at {self.dashboard} does not say where the REST API is") from error
+        host = str(urlsplit(self._outside).hostname)
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
     @property
     def pid(self) -> int | None:

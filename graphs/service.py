@@ -56,7 +56,8 @@ def up(home: Path | None = None, *, say: Any = print) -> Running:
     say("Ray …")
     cluster = RayCluster(settings)
     cluster.start()
-    monitoring.write(folder, cluster)
+    if not cluster.outside:
+        monitoring.write(folder, cluster)
     say("the application …")
     cluster.deploy()
     wait_ready(cluster.url)

@@ -10,7 +10,7 @@ from benchmarks.mixed_load import KINDS, Load
 from benchmarks.rolling import running_of
 from graphs.cluster import CONFIG, RayCluster
 from graphs.replicas import replicas, replicas_of
-from graphs.service import Running, ready, up
+from graphs.service import Running, ready, status, up
 from graphs.updating import update
 from storage.errors import ConfigurationError
 from tests.service.pictures import jpeg, photo
@@ -43,6 +43,16 @@ def test_every_replica_is_replaced_and_no_request_fails(service: Running, client
     up(service.settings.home, say=lambda _: None)
     still = ids(service)  # autoscaling may have added one or taken one away
     assert all(still[name] & after[name] for name in after), f"`up` keeps release {release}"
+
+
+def test_the_address_on_a_cluster_of_others_is_asked_for(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The installation's own cluster, taken for that of others."""
+    monkeypatch.setenv("RAY_ADDRESS", service.dashboard)
+    cluster = RayCluster(service.settings)
+    assert cluster.outside and cluster.url == service.url
+    found = {name: (state, detail) for name, state, detail in status(service.settings.home)}
+    assert found["ray"] == ("running", service.dashboard) and found["safeguard"] == ("running", service.url)
+    assert found["  ready: database"][0] == "ok"
 
 
 def test_new_replicas_that_do_not_start_leave_the_old_ones_at_work(
