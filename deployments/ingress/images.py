@@ -135,7 +135,10 @@ async def list_images(
     limit: Annotated[int | None, Query(ge=1, le=10_000, description="at most so many")] = None,
     after: Annotated[int, Query(ge=0, le=MAX_ID, description="only ids above this one")] = 0,
 ) -> Response:
-    """Streams all of them in constant memory, however many there are."""
+    """Streams all of them, read in batches; what a slow client has not taken yet waits in the memory of Ray Serve.
+
+    So where there are many, set `limit` and follow the `Link` header.
+    """
     if limit is None:
         batches = images.stream(engine, status, after=after)
         # The first batch is read before the status line is sent: a database that is down is a 503, not half a list.
