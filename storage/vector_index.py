@@ -1,6 +1,8 @@
 """The approximate index of a vector table: IVF_HNSW_SQ on S3, its search, its recall against exact search."""
 
 import time
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,25 +93,34 @@ async def nearest(
         return []
     vectors = [np.ascontiguousarray(query, np.float32) for query in queries]
     query = table.handle.query().nearest_to(vectors if len(vectors) > 1 else vectors[0])
-    query = query.distance_type("cosine").limit(k)
+    # What is left out is left out here: LanceDB's own filters make it read the whole column, or walk further, for each query.
+    limit = k if exclude is None else k + len(queries)  # a picture has as many rows as it is asked with
+    query = query.distance_type("cosine").limit(limit)
     if effort is None:
         query = query.bypass_vector_index()
     else:
-        query = query.nprobes(effort.probes).ef(max(effort.ef, k * effort.refine)).refine_factor(effort.refine)
-    if min_score > -1.0:
-        query = query.distance_range(upper_bound=1.0 - min_score + 1e-6)
-    wanted = [f"image_id != {int(exclude)}"] if exclude is not None else []
+        query = query.nprobes(effort.probes).ef(max(effort.ef, limit * effort.refine)).refine_factor(effort.refine)
     if within is not None:
-        wanted.append(f"image_id > {int(within[0])} AND image_id <= {int(within[1])}")
-    if wanted:
-        query = query.where(" AND ".join(wanted))
+        query = query.where(f"image_id > {int(within[0])} AND image_id <= {int(within[1])}")
     columns = _COLUMNS if len(vectors) > 1 else [name for name in _COLUMNS if name != "query_index"]
     found = (await query.select(columns).to_arrow()).to_pylist()
     rows = [
         (one["image_id"], one.get("query_index", 0), one["region"], tuple(one["box"]), 1.0 - one["_distance"])
         for one in found
+        if one["image_id"] != exclude and 1.0 - one["_distance"] >= min_score - 1e-6
     ]
-    return sorted(rows, key=lambda row: -row[4])
+    return best(sorted(rows, key=lambda row: -row[4]), k)
+
+
+def best(rows: Iterable[Row], k: int) -> list[Row]:
+    """The first ``k`` rows of each query vector."""
+    seen: Counter[int] = Counter()
+    chosen = []
+    for row in rows:
+        seen[row[1]] += 1
+        if seen[row[1]] <= k:
+            chosen.append(row)
+    return chosen
 
 
 async def measure_recall(table: VectorTable, *, k: int = 10, sample: int = 100, effort: SearchEffort) -> float:

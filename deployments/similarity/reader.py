@@ -4,7 +4,6 @@ import asyncio
 import logging
 import math
 import time
-from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,7 +14,7 @@ from deployments.similarity.index import ExactIndex, Ids, Row
 from deployments.similarity.members import Members
 from deployments.similarity.queries import Hit, Query
 from storage.errors import ConfigurationError, Unavailable
-from storage.vector_index import KIND, IndexState, SearchEffort, index_state, nearest
+from storage.vector_index import KIND, IndexState, SearchEffort, best, index_state, nearest
 from storage.vector_rows import VectorSpace
 from storage.vectors import TRUSTED_S, VectorTable, connect
 
@@ -181,8 +180,8 @@ class VectorReader:
         deep = self._settings.index_ef // self._settings.index_refine
         rows = await self._nearest(held, query, max(query.k, deep))
         theirs = set(members.tolist())
-        return [Hit(held.space.name, *row) for row in _best(rows, query.k)] + [
-            Hit(held.space.name, *row, member=True) for row in _best([row for row in rows if row[0] in theirs], query.k)
+        return [Hit(held.space.name, *row) for row in best(rows, query.k)] + [
+            Hit(held.space.name, *row, member=True) for row in best([row for row in rows if row[0] in theirs], query.k)
         ]
 
     async def _nearest(self, held: _Followed, query: Query, k: int) -> list[Row]:
@@ -211,17 +210,6 @@ class VectorReader:
             }
             for name, held in self._followed.items()
         }
-
-
-def _best(rows: list[Row], k: int) -> list[Row]:
-    """The first ``k`` rows of each query vector."""
-    seen: Counter[int] = Counter()
-    best = []
-    for row in rows:
-        seen[row[1]] += 1
-        if seen[row[1]] <= k:
-            best.append(row)
-    return best
 
 
 def _in_memory(indexes: dict[str, ExactIndex], query: Query, members: Ids | None) -> list[Hit]:
