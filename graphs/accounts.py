@@ -24,10 +24,10 @@ async def all_keys(home: Path | None) -> list[ApiKey]:
         return await list_keys(engine)
 
 
-async def drop_key(home: Path | None, name: str) -> None:
+async def drop_key(home: Path | None, name: str) -> list[str]:
     """See ``storage.keys.revoke_key``."""
     async with opened(home) as (_, engine):
-        await revoke_key(engine, name, actor=_ACTOR)
+        return await revoke_key(engine, name, actor=_ACTOR)
 
 
 async def renew_key(home: Path | None, name: str, overlap: timedelta) -> str:

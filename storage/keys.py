@@ -5,7 +5,7 @@ import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import insert, select, text, update
+from sqlalchemy import insert, or_, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.sql import func
@@ -132,21 +132,28 @@ async def list_keys(engine: AsyncEngine) -> list[ApiKey]:
         return [ApiKey(**row._mapping) for row in (await connection.execute(statement)).all()]
 
 
-async def revoke_key(engine: AsyncEngine, name: str, *, actor: str) -> None:
-    """Makes a key useless at once; revoking again is no error.
+async def revoke_key(engine: AsyncEngine, name: str, *, actor: str) -> list[str]:
+    """Makes a key, and those that it replaced, useless at once; revoking again is no error.
 
     Args:
         actor: who, for the audit.
+    Returns:
+        Names of replaced keys that were revoked with it, the oldest first.
     Raises:
         NotFound: there is no key of that name.
     """
-    mine = col(ApiKey.name) == name
+    mine = or_(col(ApiKey.name) == name, func.starts_with(col(ApiKey.name), name + _REPLACED))
+    found = select(col(ApiKey.id)).where(mine).order_by(col(ApiKey.id)).with_for_update()
+    valid = update(ApiKey).where(mine, col(ApiKey.revoked_at).is_(None)).values(revoked_at=func.now())
     async with engine.begin() as connection:
-        valid = update(ApiKey).where(mine, col(ApiKey.revoked_at).is_(None)).values(revoked_at=func.now())
-        if (await connection.execute(valid.returning(col(ApiKey.id)))).one_or_none() is not None:
-            await record(connection, actor, "key.revoke", f"key/{name}", {})
-        elif (await connection.execute(select(col(ApiKey.id)).where(mine))).one_or_none() is None:
+        # A rotation under way is waited for here, so that the update sees the key that it makes.
+        if not (await connection.execute(found)).all():
             raise NotFound(f"there is no key named {name!r}")
+        revoked = (await connection.execute(valid.returning(col(ApiKey.id), col(ApiKey.name)))).all()
+        replaced = [row.name for row in sorted(revoked) if row.name != name]
+        if revoked:
+            await record(connection, actor, "key.revoke", f"key/{name}", {"old": replaced})
+    return replaced
 
 
 async def rotate_key(engine: AsyncEngine, name: str, *, overlap: timedelta, actor: str) -> str:

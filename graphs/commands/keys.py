@@ -49,11 +49,11 @@ def listing(home: Home = None) -> None:
 
 @group.command("revoke")
 def revoke(name: str, home: Home = None) -> None:
-    """Makes a key useless at once."""
+    """Makes a key useless at once, and with it those that it replaced."""
     from graphs.accounts import drop_key
 
-    asyncio.run(drop_key(home, name))
-    console.print(f"{name} is revoked")
+    for one in (name, *asyncio.run(drop_key(home, name))):
+        console.print(f"{one} is revoked")
 
 
 @group.command("rotate")

@@ -173,3 +173,5 @@ def test_keys_are_rotated_by_the_command(servers: Settings, home: Path) -> None:
     assert code == 0 and key.startswith("sg_")
     code, refused = run(home, "keys", "rotate", name, "--overlap", "-1")
     assert code != 0 and "overlap" in refused
+    code, revoked = run(home, "keys", "revoke", name)
+    assert code == 0 and f"{name}/old-" in revoked

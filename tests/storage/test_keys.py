@@ -104,6 +104,33 @@ async def test_rotation_gives_a_new_key_and_the_old_one_goes_on_for_a_while(engi
     assert not any(key in str(details) for key in (first, second, third))
 
 
+async def test_revoking_a_key_revokes_what_it_replaced(engine: AsyncEngine, name: str) -> None:
+    keys = [await create_key(engine, name, ["moderate"], actor="test")]
+    stranger = await create_key(engine, f"{name}-2", ["moderate"], actor="test")
+    keys += [await rotate_key(engine, name, overlap=timedelta(hours=1), actor="test") for _ in range(2)]
+    old = [one.name for one in await list_keys(engine) if one.name.startswith(f"{name}/old-")]
+    assert await revoke_key(engine, name, actor="test") == old and len(old) == 2
+    for key in keys:
+        with pytest.raises(Unauthenticated):
+            await authenticate(engine, key)
+    await authenticate(engine, stranger)
+    assert await revoke_key(engine, name, actor="test") == []
+    async with engine.connect() as connection:
+        statement = text("SELECT detail FROM audit WHERE action = 'key.revoke' AND subject = :s")
+        details = (await connection.execute(statement, {"s": f"key/{name}"})).scalars().all()
+    assert details == [{"old": old}]
+
+
+async def test_a_replaced_key_is_revoked_alone(engine: AsyncEngine, name: str) -> None:
+    first = await create_key(engine, name, ["moderate"], actor="test")
+    old = await authenticate(engine, first)
+    second = await rotate_key(engine, name, overlap=timedelta(hours=1), actor="test")
+    assert await revoke_key(engine, f"{name}/old-{old.key_id}", actor="test") == []
+    with pytest.raises(Unauthenticated):
+        await authenticate(engine, first)
+    await authenticate(engine, second)
+
+
 async def test_no_key_is_named_like_a_replaced_one(engine: AsyncEngine, name: str) -> None:
     with pytest.raises(InvalidInput, match="/old-"):
         await create_key(engine, f"{name}/old-7", ["moderate"], actor="test")
