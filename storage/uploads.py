@@ -109,44 +109,41 @@ async def upload(
         Unavailable: the object store did not take the picture; nothing is left that could be claimed.
     """
     wanted = _request_hash(new)
+    image = None
     async with engine.begin() as connection:
         if idempotency_key is not None:
             # Two copies of one request at the same moment: the second waits here, then sees the first's record.
             await connection.execute(
                 select(func.pg_advisory_xact_lock(func.hashtextextended(f"{caller}:{idempotency_key}", 0)))
             )
-            found = await _remembered(connection, caller, idempotency_key, wanted, remember_s)
-            if found is not None and found.uploaded_at is not None:
-                return found
-            if found is not None:
-                # The first try crashed, or is still storing the object: store it again under the same row.
-                return await _store(engine, objects, found, new)
-        columns = columns_of(Image)
-        row = (
-            await connection.execute(
-                insert(Image)
-                .values(
-                    name=new.name,
-                    model_name=new.model_name,
-                    s3_path=object_key(new.name),
-                    sha256=hashlib.sha256(new.data).digest(),
-                    size_bytes=len(new.data),
-                    media_type=new.media_type,
-                    width=new.width,
-                    height=new.height,
-                    status="UPLOADED",
+            image = await _remembered(connection, caller, idempotency_key, wanted, remember_s)
+        if image is None:
+            image = await _insert(connection, new)
+            if idempotency_key is not None:
+                await connection.execute(
+                    upsert(IdempotencyRecord).values(
+                        key_id=caller, idempotency_key=idempotency_key, image_id=image.id, request_hash=wanted
+                    )
                 )
-                .returning(*columns)
-            )
-        ).one()
-        image = Image(**row._mapping)
-        if idempotency_key is not None:
-            await connection.execute(
-                upsert(IdempotencyRecord).values(
-                    key_id=caller, idempotency_key=idempotency_key, image_id=image.id, request_hash=wanted
-                )
-            )
+    if image.uploaded_at is not None:
+        return image
+    # Of a repeat: the first try crashed, or is still storing the object, which is stored again under the same row.
     return await _store(engine, objects, image, new)
+
+
+async def _insert(connection: AsyncConnection, new: NewImage) -> Image:
+    statement = insert(Image).values(
+        name=new.name,
+        model_name=new.model_name,
+        s3_path=object_key(new.name),
+        sha256=hashlib.sha256(new.data).digest(),
+        size_bytes=len(new.data),
+        media_type=new.media_type,
+        width=new.width,
+        height=new.height,
+        status="UPLOADED",
+    )
+    return Image(**(await connection.execute(statement.returning(*columns_of(Image)))).one()._mapping)
 
 
 _STORED = text("""

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from configs.settings import Settings
 from storage import claims, images
+from storage.database import create_engine
 from storage.errors import Conflict, NotFound, Unavailable
 from storage.keys import authenticate, create_key
 from storage.objects import ObjectStore
@@ -134,6 +135,44 @@ async def test_two_retries_at_once_make_one_image(
         *(upload(engine, objects, new(queue), caller=caller, idempotency_key="both") for _ in range(4))
     )
     assert len({image.id for image in made}) == 1
+
+
+class Broken(ObjectStore):
+    """Takes nothing."""
+
+    async def put(self, key: str, data: bytes, media_type: str) -> None:
+        raise Unavailable("the object store does not answer")
+
+
+class Hanging(ObjectStore):
+    """Takes nothing before four uploads are under way."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._four = asyncio.Barrier(4)
+
+    async def put(self, key: str, data: bytes, media_type: str) -> None:
+        await self._four.wait()
+        await super().put(key, data, media_type)
+
+
+async def test_retries_wait_for_the_object_store_without_a_connection(
+    servers: Settings, queue: str, caller: int
+) -> None:
+    broken, hanging = Broken(servers), Hanging(servers)
+    few = create_engine(servers, pool_size=1)
+    with pytest.raises(Unavailable):
+        await upload(few, broken, new(queue), caller=caller, idempotency_key="hangs")
+    async with asyncio.timeout(30):
+        made = await asyncio.gather(
+            *(upload(few, hanging, new(queue), caller=caller, idempotency_key="hangs") for _ in range(4))
+        )
+    assert len({image.id for image in made}) == 1 and all(image.uploaded_at for image in made)
+    with pytest.raises(Conflict):
+        await upload(few, broken, new(queue, b"other"), caller=caller, idempotency_key="hangs")
+    broken.close()
+    hanging.close()
+    await few.dispose()
 
 
 async def test_a_deletion_is_complete_and_on_record(engine: AsyncEngine, objects: ObjectStore, queue: str) -> None:
