@@ -77,7 +77,10 @@ class Fetcher:
                 location = {name.lower(): value for name, value in answer.headers}.get(b"location")
                 if location is None:
                     raise InvalidInput(f"the address answers {answer.status} and does not say where to", _FIELD)
-                return urldefrag(urljoin(url, location.decode("latin-1"))).url
+                try:
+                    return urldefrag(urljoin(url, location.decode("latin-1"))).url
+                except ValueError as error:
+                    raise InvalidInput(f"not an address: {error}", _FIELD) from error
             if answer.status != 200:
                 raise InvalidInput(f"the address answers {answer.status}", _FIELD)
             data = bytearray()

@@ -117,6 +117,7 @@ async def test_https_with_the_certificates_that_were_read_once(
         (b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n", 422, "answers 404"),
         (b"HTTP/1.1 302 Found\r\nlocation: http://10.0.0.1/\r\ncontent-length: 0\r\n\r\n", 422, "not on the public"),
         (b"HTTP/1.1 302 Found\r\nlocation: /again\r\ncontent-length: 0\r\n\r\n", 422, "leads on more than 3 times"),
+        (b"HTTP/1.1 302 Found\r\nlocation: http://[\r\ncontent-length: 0\r\n\r\n", 422, "not an address"),
         (b"HTTP/1.1 301 Moved\r\ncontent-length: 0\r\n\r\n", 422, "does not say where to"),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nnot image", 415, ""),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\ncut short", 422, "could not be read"),
