@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from configs.facts import BankKind
 from storage.errors import InvalidInput
+from storage.moments import utc_of
 from storage.tables import Relation
 
 NAME_LENGTH, DESCRIPTION_LENGTH, NOTE_LENGTH, SOURCE_LENGTH = 120, 2000, 1000, 200
@@ -104,15 +105,14 @@ def score_of(value: float | None, field: str) -> float | None:
 
 
 def until_of(value: datetime, *, now: datetime | None = None) -> datetime:
-    """When a bank is to be in force again.
+    """When a bank is to be in force again, in UTC.
 
     Args:
         now: with a time zone; the clock's without.
     Raises:
-        InvalidInput: without a time zone, or past.
+        InvalidInput: past, or see ``storage.moments.utc_of``.
     """
-    if value.tzinfo is None:
-        raise InvalidInput("disabled_until needs a time zone, such as 2030-01-01T00:00:00+03:00", "disabled_until")
-    if value <= (now or datetime.now(UTC)):
+    until = utc_of(value, "disabled_until")
+    if until <= (now or datetime.now(UTC)):
         raise InvalidInput("disabled_until must lie in the future", "disabled_until")
-    return value
+    return until

@@ -168,7 +168,7 @@ def _checked(bank: Bank, changes: dict[str, Any]) -> dict[str, Any]:
     if until is not None:
         if wanted.get("enabled", False):
             raise InvalidInput("a bank that is enabled has no disabled_until", "disabled_until")
-        rules.until_of(until)
+        wanted["disabled_until"] = rules.until_of(until)
         wanted["enabled"] = False
     elif wanted.get("enabled", False):
         wanted["disabled_until"] = None

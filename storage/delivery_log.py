@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -12,6 +12,7 @@ from storage.database import reading
 from storage.deliveries import message_id
 from storage.errors import Conflict, InvalidInput, NotFound
 from storage.event_tables import DeliveryState
+from storage.moments import utc_of
 from storage.outbox import EVENT_CHANNEL
 
 _PAGE = 5000
@@ -140,18 +141,13 @@ async def replay(
     Returns:
         Events that are sent again; those that are being sent just now are left alone.
     Raises:
-        InvalidInput: not exactly one of the three, or a time without a zone.
+        InvalidInput: not exactly one of the three, or see ``storage.moments.utc_of``.
         NotFound: there is no such webhook, or no such event (any more).
         Conflict: that event is being sent just now.
     """
     if sum((dead, since is not None, event_id is not None)) != 1:
         raise InvalidInput("give exactly one of dead, since and event_id")
-    if since is not None and since.tzinfo is None:
-        raise InvalidInput("the time must carry a time zone, e.g. 2024-11-01T10:00:00+00:00", "since")
-    try:
-        since = since and since.astimezone(UTC)
-    except OverflowError as error:
-        raise InvalidInput("there is no such time", "since") from error
+    since = since and utc_of(since, "since")
     if event_id is not None:
         return await _replay_one(engine, webhook_id, event_id, actor)
     statement, values = (_DEAD, {}) if since is None else (_SINCE, {"since": since})

@@ -63,6 +63,8 @@ def test_times_have_a_zone_and_lie_ahead() -> None:
         rules.until_of(soon.replace(tzinfo=None))
     with pytest.raises(InvalidInput, match="future"):
         rules.until_of(datetime.now(UTC) - timedelta(seconds=1))
+    with pytest.raises(InvalidInput, match="no such time"):
+        rules.until_of(datetime.max.replace(tzinfo=timezone(timedelta(hours=-1))))
 
 
 def test_notes_may_have_lines() -> None:

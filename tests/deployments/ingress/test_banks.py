@@ -73,7 +73,7 @@ async def test_changes(admin: httpx.AsyncClient, engine: AsyncEngine) -> None:
     for wrong in (
         {"disabled_until": "2020-01-01T00:00:00+00:00"}, {"disabled_until": "2090-01-01T00:00:00"}, {"name": None},
         {"enabled": None}, {"pdq_distance": None}, {"kind": "allowed"}, {"name": "a\0"}, {"relations": []},
-        {"enabled": True, "disabled_until": until.isoformat()},
+        {"enabled": True, "disabled_until": until.isoformat()}, {"disabled_until": "9999-12-31T23:59:59-01:00"},
     ):  # fmt: skip
         is_problem(await admin.patch(path, json=wrong), 422)
     assert (await admin.get(path)).json() == changed
