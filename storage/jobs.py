@@ -3,6 +3,7 @@
 Whatever a runner stores goes through ``holding``: a runner that lost its job to another one can store nothing any more.
 """
 
+import math
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlmodel import col
 
 from storage.database import reading
-from storage.errors import Conflict, NotFound, StaleClaim
+from storage.errors import Conflict, InvalidInput, NotFound, StaleClaim
 from storage.job_tables import Job, JobStatus
 from storage.tables import columns_of
 
@@ -34,7 +35,11 @@ def options(
         reads_per_s: objects that it may ask the corpus for in a second; None is unlimited.
         niceness: of its processes, 0 to 19.
         segment_units: units that are indexed before the first of them is matched.
+    Raises:
+        InvalidInput: a rate that is not finite.
     """
+    if reads_per_s is not None and not math.isfinite(reads_per_s):
+        raise InvalidInput(f"reads_per_s must be a finite number, not {reads_per_s}", "reads_per_s")
     return {
         "cpus": cpus, "gpus": gpus, "reads_per_s": reads_per_s, "niceness": niceness, "unit_size": UNIT_SIZE,
         "segment_units": segment_units,

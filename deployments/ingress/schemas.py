@@ -294,4 +294,4 @@ class NewJob(Sent):
     model_name: str | None = Field(None, pattern=MODEL_NAME, description="default: the default model")
     cpus: int = Field(1, ge=1, le=100_000, description="that the job may use")
     gpus: int = Field(0, ge=0, le=10_000, description="that the job may use")
-    reads_per_s: float | None = Field(None, gt=0, description="objects read a second at most")
+    reads_per_s: float | None = Field(None, gt=0, allow_inf_nan=False, description="objects read a second at most")

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from storage import job_units, jobs
-from storage.errors import Conflict, NotFound
+from storage.errors import Conflict, InvalidInput, NotFound
 from storage.job_tables import Job, JobStatus, UnitState
 from tests.storage.ledger import _clean, corpus, listed, make
 
@@ -44,6 +44,12 @@ async def test_jobs_do_not_overlap(engine: AsyncEngine, other: str) -> None:
     await jobs.let_go(engine, first, token, JobStatus.CANCELLED, None)
     if other != "s3://corpus/":
         await make(engine, other)
+
+
+@pytest.mark.parametrize("rate", [float("inf"), float("nan")])
+def test_a_rate_is_finite(rate: float) -> None:
+    with pytest.raises(InvalidInput, match="reads_per_s"):
+        jobs.options(cpus=1, gpus=0, reads_per_s=rate)
 
 
 async def test_of_two_made_at_once_one_is_refused(engine: AsyncEngine) -> None:

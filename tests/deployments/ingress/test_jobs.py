@@ -87,6 +87,13 @@ async def test_bad_input(
     assert platform.submitted == [] and (await admin.get("/jobs")).json() == []
 
 
+@pytest.mark.parametrize("rate", ["Infinity", "1e999", "NaN"])
+async def test_a_rate_is_finite(admin: httpx.AsyncClient, bucket: str, platform: PdqPlatform, rate: str) -> None:
+    body = f'{{"source": "s3://{bucket}/", "reads_per_s": {rate}}}'
+    assert "reads_per_s" in is_problem(await admin.post("/jobs", content=body), 422)["errors"][0]["field"]
+    assert platform.submitted == []
+
+
 async def test_pause_resume_cancel(admin: httpx.AsyncClient, bucket: str, platform: PdqPlatform) -> None:
     number = (await make(admin, bucket))["id"]
     assert (await admin.post(f"/jobs/{number}/pause")).json()["status"] == "paused"
