@@ -277,7 +277,7 @@ async def deliver(engine: AsyncEngine, image_id: int, token: UUID, related_ids: 
     """
     statement = text(
         "SELECT lease_token, finished_token, lease_expires_at > now() AS valid, status FROM image"
-        " WHERE id = :id AND uploaded_at IS NOT NULL FOR UPDATE"
+        " WHERE id = :id AND uploaded_at IS NOT NULL FOR NO KEY UPDATE"
     )
     async with engine.begin() as connection:
         await hold_banks(connection, None)

@@ -3,18 +3,19 @@
 import asyncio
 import io
 import uuid
+from collections.abc import Sequence
 from uuid import uuid4
 
 import numpy as np
 import pytest
 from PIL import Image
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from storage import claims, images
 from storage.claims import Claim, FoundObject, Outcome
 from storage.errors import InvalidInput, NotFound, StaleClaim
-from storage.links import Link
+from storage.links import Link, store_links
 from storage.objects import ObjectStore
 from storage.uploads import NewImage, upload
 from tests.scores import content_scores
@@ -131,6 +132,26 @@ async def test_an_outside_worker_delivers_once(engine: AsyncEngine, objects: Obj
     await claims.deliver(engine, third, (await _token(engine, third)), [])
     await claims.deliver(engine, second, other.token, [])
     assert [number for number, _ in await images.related(engine, first)] == [third, second], "the worker's order"
+
+
+async def test_two_workers_deliver_each_others_image_at_once(
+    engine: AsyncEngine, objects: ObjectStore, queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = await stored(engine, objects, queue, 2)
+    one, other = await claims.claim(engine, [queue], 2, **LONG)
+    both = asyncio.Barrier(2)
+
+    async def together(connection: AsyncConnection, links: Sequence[tuple[int, Link]]) -> None:
+        await both.wait()
+        await store_links(connection, links)
+
+    monkeypatch.setattr(claims, "store_links", together)
+    async with asyncio.timeout(30):
+        await asyncio.gather(
+            claims.deliver(engine, first, one.token, [second]), claims.deliver(engine, second, other.token, [first])
+        )
+    assert [number for number, _ in await images.related(engine, first)] == [second]
+    assert [(await images.get(engine, number)).status for number in (first, second)] == ["PROCESSED"] * 2
 
 
 async def _token(engine: AsyncEngine, image: int) -> uuid.UUID:
