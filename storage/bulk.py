@@ -15,7 +15,7 @@ from sqlmodel import col
 
 from storage.audit import record_many
 from storage.bank_changes import Compare, hold_banks, hold_compared
-from storage.claims import FoundObject
+from storage.claims import FoundObject, forget
 from storage.database import reading
 from storage.errors import Conflict
 from storage.finishing import tell_and_decide
@@ -301,6 +301,7 @@ async def take_back(engine: AsyncEngine, job_id: int, token: UUID, units: Sequen
         await hold_banks(connection, None)
         await holding(connection, job_id, token)
         kept = set((await connection.execute(_REFERENCES, {"ids": ids})).scalars())
+        await forget(connection, list(kept))
         dropped = (await connection.execute(_DROPPED, {"ids": [one for one in ids if one not in kept]})).all()
         numbers = [unit.number for unit in units]
         gone = delete(JobUnit).where(col(JobUnit.job_id) == job_id, col(JobUnit.number).in_(numbers))

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from storage.bank_changes import Compare, hold_banks, hold_compared
 from storage.errors import InvalidInput, NotFound, StaleClaim
@@ -114,6 +114,11 @@ _SCORES = text("""
 INSERT INTO content_score (image_id, model, score)
 SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS s(image_id bigint, model text, score float8)
 """)
+
+_FORGET = [
+    text("DELETE FROM detection WHERE image_id = ANY(CAST(:ids AS bigint[]))"),
+    text("DELETE FROM content_score WHERE image_id = ANY(CAST(:ids AS bigint[]))"),
+]
 
 _RELEASE = text("""
 UPDATE image SET
@@ -232,6 +237,12 @@ async def finish(engine: AsyncEngine, outcomes: Sequence[Outcome], *, again: Com
         await replace_findings(connection, sorted(finished), near)
         await tell_and_decide(connection, sorted(finished), cause="processed")
     return finished
+
+
+async def forget(connection: AsyncConnection, image_ids: Sequence[int]) -> None:
+    """Deletes detections and content scores of images that are to be processed anew: ``finish`` only inserts them."""
+    for statement in _FORGET:
+        await connection.execute(statement, {"ids": list(image_ids)})
 
 
 async def release(

@@ -7,7 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from storage.audit import record_many
-from storage.claims import MISSING_PICTURE
+from storage.claims import MISSING_PICTURE, forget
 from storage.consistency import ImageRow, lock_rows
 from storage.failures import tell_failures
 from storage.uploads import UPLOAD_CHANNEL
@@ -20,11 +20,6 @@ WHERE id = ANY(CAST(:ids AS bigint[])) AND status = 'PROCESSED'
 RETURNING id, model_name
 """)
 """With one attempt counted the next claim is a second one, which replaces the vectors that are there."""
-
-_FORGET = [
-    text("DELETE FROM detection WHERE image_id = ANY(CAST(:ids AS bigint[]))"),
-    text("DELETE FROM content_score WHERE image_id = ANY(CAST(:ids AS bigint[]))"),
-]
 
 _NOTIFY = text("SELECT pg_notify(:channel, :name)")
 
@@ -59,8 +54,7 @@ async def requeue(connection: AsyncConnection, reasons: Mapping[int, str]) -> No
         reasons: for each image, for the audit.
     """
     waiting = {one.id: one.model_name for one in await connection.execute(_REQUEUE, {"ids": list(reasons)})}
-    for statement in _FORGET:
-        await connection.execute(statement, {"ids": list(waiting)})
+    await forget(connection, list(waiting))
     for name in sorted(set(waiting.values())):
         await connection.execute(_NOTIFY, {"channel": UPLOAD_CHANNEL, "name": name})
     await audit(connection, "image.requeue", [(f"image/{number}", {"reason": reasons[number]}) for number in waiting])

@@ -215,6 +215,8 @@ async def test_taking_back_keeps_what_is_in_a_bank_and_tells_of_what_goes(engine
     await bulk.take_back(engine, second, token, await bulk.half_done(engine, second))
     left = "SELECT status || ' ' || attempt FROM image WHERE id = :id"
     assert await one(engine, left, id=mine) == "UPLOADED 1"
+    for seen in ("detection", "content_score"):  # or processing it anew would insert them twice
+        assert await one(engine, f"SELECT count(*) FROM {seen} WHERE image_id = :id", id=mine) == 0
     assert await one(engine, "SELECT count(*) FROM image WHERE id = :id", id=gone) == 0
     told = "SELECT count(*) FROM event WHERE type = 'image.deleted' AND image_id = :id"
     assert [await one(engine, told, id=each) for each in (mine, gone)] == [0, 1]
