@@ -70,9 +70,9 @@ _FORGET = text("""
 DELETE FROM bank_member WHERE id IN (
     SELECT member.id FROM jsonb_each_text(CAST(:gone AS jsonb)) AS known(id, at)
            JOIN bank_member member ON member.id = known.id::bigint JOIN bank ON bank.id = member.bank_id
-    WHERE coalesce(member.removed_at, bank.removed_at)::text = known.at ORDER BY member.id FOR UPDATE OF member)
+    WHERE coalesce(member.removed_at, bank.removed_at) = known.at::timestamptz ORDER BY member.id FOR UPDATE OF member)
 """)
-_FORGET_BANK = text("DELETE FROM bank WHERE id = :bank AND removed_at::text = :at")
+_FORGET_BANK = text("DELETE FROM bank WHERE id = :bank AND removed_at = CAST(CAST(:at AS text) AS timestamptz)")
 _PAGE = text("""
 SELECT id FROM image WHERE id > :after AND id <= :end AND status = 'PROCESSED' ORDER BY id LIMIT :page
 """)

@@ -7,7 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from configs.settings import Settings
-from storage import bank_members, lookback_claims, lookback_steps, lookbacks
+from storage import bank_members, banks, lookback_claims, lookback_steps, lookbacks
 from storage.hash_findings import add_findings
 from storage.lookback_claims import HeldLookBack
 from storage.lookback_steps import Pace
@@ -97,3 +97,17 @@ async def test_rows_of_removed_members_go_in_a_step_that_judges_nothing(
     assert "batch" not in ended.cursor and await members() == [other]
     found = await lookbacks.get(alone, held.id)
     assert (found.images_done, found.members_done, found.kind) == (1, 1, LookBackKind.MEMBERS)
+
+
+async def test_a_removal_is_known_by_its_moment_in_any_time_zone(alone: AsyncEngine) -> None:
+    bank, (member,) = await bank_of(alone, [b"a" * 32])
+    await banks.remove(alone, bank, actor="test")
+    async with alone.begin() as connection:
+        await connection.execute(text("SET LOCAL TimeZone TO 'Asia/Kathmandu'"))
+        gone = await connection.scalar(text("SELECT removed_at::text FROM bank WHERE id = :id"), {"id": bank})
+    batch = {"through": member, "phase": "touch", "after": 0, "gone": {str(member): gone}}
+    held = (await _held(alone)).at({"end": 0, "member": 0, "bank_gone": gone, "batch": batch})
+    await lookback_steps.finish(alone, await lookback_steps.touch(alone, held, PACE, RULE, batch_members=1))
+    async with alone.connect() as connection:
+        left = [await connection.scalar(text(f"SELECT count(*) FROM {table}")) for table in ("bank_member", "bank")]
+    assert left == [0, 0]
