@@ -116,7 +116,7 @@ class Refused(Unavailable):
 
     Args:
         detail: for the reader.
-        account: the keys themselves are refused, not one object.
+        account: the keys themselves are refused, or what is our own, not one object of somebody else.
     """
 
     def __init__(self, detail: str, *, account: bool = False) -> None:

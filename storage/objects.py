@@ -147,7 +147,11 @@ class ObjectStore:
             body = self._client.get_object(Bucket=place["Bucket"], Key=place["Key"])["Body"]
             return bytes(body.read(most))
 
-        return bytes(await self._run(read))
+        try:
+            return bytes(await self._run(read))
+        except Refused as error:
+            error.account |= not is_foreign(address)
+            raise
 
     async def head(self, address: str) -> StoredObject:
         """What the store says of one object.

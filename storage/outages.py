@@ -5,7 +5,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from storage.database import storage_full
-from storage.errors import Unavailable
+from storage.errors import NotFound, Refused, TooLarge, Unavailable, UnsupportedImage
 
 _SAYS_SO = (
     Unavailable, OSError, TimeoutError, PoolTimeout, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError,
@@ -27,3 +27,13 @@ def part_is_down(error: BaseException) -> bool:
         return True
     misused = isinstance(getattr(error.orig, "__cause__", None), ValueError)  # a value that asyncpg does not take
     return isinstance(error, InterfaceError | OperationalError) and not misused
+
+
+def picture_at_fault(error: BaseException) -> bool:
+    """Whether a stored picture could not be read because of what it is: gone, not for our keys, too large, or no picture.
+
+    Another try would end the same.
+    """
+    if isinstance(error, Refused):
+        return not error.account
+    return isinstance(error, NotFound | TooLarge | UnsupportedImage)

@@ -14,9 +14,10 @@ from deployments.similarity.queries import Query
 from deployments.vision.decoding import decode
 from deployments.vision.pdq import hamming, pdq_hashes, turned
 from storage import images
-from storage.errors import NotFound, TooLarge, UnsupportedImage
+from storage.errors import SafeGuardError
 from storage.lookback_members import Member
 from storage.lookback_steps import Found
+from storage.outages import picture_at_fault
 from storage.vector_rows import PDQ_SPACE
 
 _log = logging.getLogger(__name__)
@@ -103,7 +104,9 @@ class HashSearch:
             image = await asyncio.to_thread(
                 decode, data, max_pixels=settings.max_pixels, long_side=settings.decode_long_side
             )
-        except (NotFound, UnsupportedImage, TooLarge) as error:
+        except SafeGuardError as error:
+            if not picture_at_fault(error):
+                raise
             _log.warning("a stored picture cannot be compared with hashes: %s", error)
             return None
         hashes, quality = await asyncio.to_thread(pdq_hashes, image.pixels)

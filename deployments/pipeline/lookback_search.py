@@ -17,6 +17,7 @@ from storage.errors import NotFound, SafeGuardError
 from storage.links import Link
 from storage.lookback_members import Member, twins
 from storage.lookback_steps import Found
+from storage.outages import picture_at_fault
 
 MOST_HITS = 256
 """Stored vectors for each vector and range, several a picture: where there may be more, the range is made smaller."""
@@ -113,6 +114,10 @@ class MemberSearch:
             data = await processor.objects.get(image.s3_path)
         except NotFound as error:
             raise Skipped(f"image {image_id}: the stored picture is missing") from error
+        except SafeGuardError as error:
+            if not picture_at_fault(error):
+                raise
+            raise Skipped(f"image {image_id}: {error}") from error
         (found,) = await processor.look(models[0], [data], judge=False, others=models[1:])
         if not isinstance(found, Look):
             raise Skipped(f"image {image_id}: {found}") from found

@@ -30,7 +30,7 @@ from storage.claims import Claim, FoundObject, Outcome
 from storage.errors import NotFound, SafeGuardError, TooLarge, Unavailable, UnsupportedImage
 from storage.links import Link
 from storage.objects import ObjectStore
-from storage.outages import part_is_down
+from storage.outages import part_is_down, picture_at_fault
 from storage.tables import Status
 from storage.vector_rows import PDQ_SPACE, VectorRows
 
@@ -173,6 +173,8 @@ class Processor:
                 present.append((claim, data))
             elif isinstance(data, NotFound):
                 await self._release([claim], claiming.MISSING_PICTURE, permanent=True)
+            elif picture_at_fault(data):
+                await self._release([claim], str(data), permanent=True)
             else:
                 await self._release([claim], "the object store did not answer", blameless=True)
         seen: list[tuple[Claim, Look]] = []

@@ -19,6 +19,7 @@ from storage import images
 from storage.errors import NotFound, SafeGuardError
 from storage.features import features_key
 from storage.objects import ObjectStore
+from storage.outages import picture_at_fault
 
 _log = logging.getLogger(__name__)
 _MEDIA_TYPE = "application/octet-stream"
@@ -144,17 +145,15 @@ class Verifier:
 
     async def _made_anew(self, s3_path: str, sha256: bytes) -> Details | None:
         """For a picture stored by an older version, or whose details were lost or damaged."""
-        try:
-            data = await self._objects.get(s3_path)
-        except NotFound:
-            return None
 
-        def extract() -> Details:
+        def extract(data: bytes) -> Details:
             return details_of(decode(data, max_pixels=self._max_pixels, long_side=self._long_side).pixels)
 
         try:
-            details = await asyncio.to_thread(extract)
+            details = await asyncio.to_thread(extract, await self._objects.get(s3_path))
         except SafeGuardError as error:
+            if not picture_at_fault(error):
+                raise
             _log.warning("the details of a stored picture cannot be made: %s", error)
             return None
         await self.store(s3_path, sha256, details)

@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from benchmarks.drills.relay import RESET, Fate
 from configs.settings import Settings
 from storage.database import create_engine
-from storage.errors import NotFound, StorageFull, Unavailable
-from storage.outages import part_is_down
+from storage.errors import NotFound, Refused, StorageFull, TooLarge, Unavailable
+from storage.outages import part_is_down, picture_at_fault
 from tests.relayed import behind_relay
 
 
@@ -61,3 +61,8 @@ def test_errors_that_say_so(error: Exception) -> None:
 @pytest.mark.parametrize("error", [NotFound("a"), KeyError("a"), ValueError("a"), RuntimeError("a")])
 def test_errors_that_do_not(error: Exception) -> None:
     assert not part_is_down(error)
+
+
+def test_a_picture_that_is_at_fault() -> None:
+    assert all(picture_at_fault(one) for one in (NotFound("a"), TooLarge("a"), Refused("a")))
+    assert not any(picture_at_fault(one) for one in (Refused("a", account=True), Unavailable("a"), ValueError("a")))

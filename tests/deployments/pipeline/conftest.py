@@ -1,11 +1,13 @@
 """The parts of the pipeline in this process: real networks, real vectors, one model name for each test."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from uuid import uuid4
 
 import pytest
 import pytest_asyncio
+from botocore.exceptions import ClientError
 from numpy.typing import NDArray
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -179,3 +181,30 @@ async def state(engine: AsyncEngine, image: Image) -> tuple[str, int, str | None
 def with_networks(processor: Processor, choosy: Choosy) -> Processor:
     """The same processor with other networks."""
     return replace(processor, networks=choosy)
+
+
+async def as_corpus(processor: Processor, image: Image) -> str:
+    """Names the picture of a row as an object of somebody else; returns its address."""
+    address = processor.objects.address(image.s3_path)
+    async with processor.engine.begin() as connection:
+        statement = text("UPDATE image SET s3_path = :address WHERE id = :id")
+        await connection.execute(statement, {"address": address, "id": image.id})
+    return address
+
+
+@contextmanager
+def refused(processor: Processor, *addresses: str) -> Iterator[Processor]:
+    """The same processor with an object store that answers 403 for some objects."""
+    settings = processor.settings
+    store = ObjectStore(settings)
+    places = [store._place(one) for one in addresses]
+    denied = {"Error": {"Code": "AccessDenied"}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+
+    def refuse(params: dict[str, str], **_: object) -> None:
+        if params in places:
+            raise ClientError(denied, "GetObject")
+
+    store._client.meta.events.register("provide-client-params.s3.GetObject", refuse)
+    verifier = Verifier(processor.engine, store, max_pixels=settings.max_pixels, long_side=settings.decode_long_side)
+    yield replace(processor, objects=store, linker=Linker(verifier, processor.linker.limits))
+    store.close()

@@ -23,7 +23,7 @@ from storage.bank_members import HashEntry
 from storage.errors import StaleClaim, Unavailable
 from storage.lookbacks import LOOKBACK_CHANNEL
 from storage.signals import Signal
-from tests.deployments.pipeline.conftest import Choosy, Upload, run_queue, with_networks
+from tests.deployments.pipeline.conftest import Choosy, Upload, as_corpus, refused, run_queue, with_networks
 from tests.deployments.pipeline.lookbacks import (
     Banks,
     banks,
@@ -273,3 +273,16 @@ async def test_what_searches_nothing_needs_no_vectors(processor: Processor, put:
     await done(down, await lookbacks.start(processor.engine, bank_id=None, actor="test", reason="all"))
     searching = await lookbacks.start(processor.engine, bank_id=bank, actor="test", reason="it is in quarantine")
     await done(down, searching)
+
+
+async def test_an_object_that_is_refused_is_passed_over(processor: Processor, put: Upload, banks: Banks) -> None:
+    picture = photo("rocket.jpg")
+    theirs, copy = await put(jpeg(picture)), await put(jpeg(picture, 60))
+    await run_queue(processor)
+    (upright, *_), _ = pdq_hashes(np.asarray(picture))
+    bank = await banks.make()
+    with refused(processor, await as_corpus(processor, theirs)) as limited:
+        skipped = await done(limited, await banks.add(bank, theirs))
+        await done(limited, await banks.add_hashes(bank, HashEntry(upright.tobytes(), None)))
+    assert skipped.skips == [f"image {theirs.id}: the object store refuses access (AccessDenied)"]
+    assert await verdicts(processor.engine, copy) == ["block"]

@@ -24,7 +24,9 @@ from storage.vector_rows import PDQ_SPACE
 from tests.deployments.pipeline.conftest import (
     Choosy,
     Upload,
+    as_corpus,
     claim_all,
+    refused,
     run_queue,
     state,
     with_networks,
@@ -127,6 +129,16 @@ async def test_an_object_store_that_is_down_costs_no_attempt(processor: Processo
     assert await state(processor.engine, image) == ("UPLOADED", 0, None)
     await run_queue(processor)
     assert await state(processor.engine, image) == ("PROCESSED", 1, None)
+
+
+async def test_an_object_that_is_refused_fails_and_a_bucket_of_ours_that_is_costs_no_attempt(
+    processor: Processor, put: Upload
+) -> None:
+    theirs, ours = await put(jpeg(photo("coffee.png"))), await put(jpeg(photo("coins.png")))
+    with refused(processor, await as_corpus(processor, theirs), ours.s3_path) as limited:
+        await run_queue(limited, rounds=4)
+    assert await state(processor.engine, theirs) == ("FAILED", 1, "the object store refuses access (AccessDenied)")
+    assert await state(processor.engine, ours) == ("UPLOADED", 0, None)
 
 
 async def test_connections_to_the_database_that_are_lost_cost_no_attempt(

@@ -15,7 +15,7 @@ from deployments.vision.template import FIELD_BYTES
 from storage.errors import NotFound
 from storage.features import features_key
 from storage.uploads import remove
-from tests.deployments.pipeline.conftest import Upload, run_queue
+from tests.deployments.pipeline.conftest import Upload, as_corpus, refused, run_queue
 from tests.service.pictures import edited, jpeg, photo
 
 
@@ -101,6 +101,14 @@ async def test_a_picture_that_is_gone_has_no_alignment(processor: Processor, put
         await processor.objects.delete(key)
     gone, lost, unknown = await ask(processor, model, image.id, vanished.id, 2**40)
     assert gone.alignment is lost.alignment is unknown.alignment is None
+
+
+async def test_a_picture_that_is_refused_has_no_alignment(processor: Processor, put: Upload, model: ModelSpec) -> None:
+    image = await put(jpeg(photo("astronaut.png")))
+    await run_queue(processor)
+    with refused(processor, await as_corpus(processor, image)) as limited:
+        (one,) = await ask(limited, model, image.id)
+    assert one.alignment is None
 
 
 async def test_only_so_many_details_are_held(processor: Processor) -> None:
