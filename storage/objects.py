@@ -14,7 +14,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from configs.settings import Settings
-from storage.errors import InvalidInput, NotFound, Refused, StorageFull, Unavailable
+from storage.errors import InvalidInput, NotFound, Refused, StorageFull, TooLarge, Unavailable
 
 _ABSENT = frozenset({"404", "NoSuchKey", "NotFound", "NoSuchBucket"})
 _ACCOUNT = frozenset({"AllAccessDisabled", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"})
@@ -69,6 +69,7 @@ class ObjectStore:
     def __init__(self, settings: Settings, *, connections: int = 16) -> None:
         self._bucket = settings.s3_bucket
         self._signed_url_s = settings.s3_signed_url_s
+        self._most_foreign = settings.max_upload_bytes
         self._pool = ThreadPoolExecutor(connections, thread_name_prefix="s3")
         self._client = boto3.client(
             "s3",
@@ -130,22 +131,27 @@ class ObjectStore:
             await self.ping()
             raise StorageFull("the object store answers, but takes no object: it seems to be full") from cause
 
-    async def get(self, address: str, *, most: int | None = None) -> bytes:
-        """The bytes under a key, or of an object of another bucket.
+    async def get(self, address: str) -> bytes:
+        """The bytes under a key, or of an object of another bucket, which may be as large as an upload.
 
-        Args:
-            most: bytes that are read at most.
         Raises:
             NotFound: there is no such object.
+            TooLarge: an object of another bucket is over that limit; no more of it was read.
             Refused: the store's keys have no right to read it.
             Unavailable: the store does not answer.
         """
-
-        place = self._place(address)
+        place, most = self._place(address), self._most_foreign
 
         def read() -> bytes:
             body = self._client.get_object(Bucket=place["Bucket"], Key=place["Key"])["Body"]
-            return bytes(body.read(most))
+            if not is_foreign(address):
+                return bytes(body.read())
+            data = bytes(body.read(most + 1))
+            if len(data) > most:
+                body.close()
+                raise TooLarge(f"the object is over the limit of {most} bytes")
+            body.read()  # nothing is left: only a read to the end tells an answer that was cut short
+            return data
 
         try:
             return bytes(await self._run(read))

@@ -97,9 +97,11 @@ class Reader:
             if wanted.size > most:
                 return wanted, f"{wanted.size} bytes are over the limit of {most}"
             await self._turn()
-            return wanted, await patiently(lambda: self._objects.get(wanted.path, most=most + 1))
+            return wanted, await patiently(lambda: self._objects.get(wanted.path))
         except NotFound:
             return wanted, "the object vanished between listing and reading"
+        except TooLarge as error:  # it has grown
+            return wanted, str(error)
         except Refused as error:
             if error.account:
                 raise
@@ -114,8 +116,6 @@ class Reader:
     def _prepare(self, wanted: BulkFailure, data: bytes) -> ReadPicture | str:
         settings = self._settings
         try:
-            if len(data) > settings.max_upload_bytes:
-                raise TooLarge(f"the object has grown over the limit of {settings.max_upload_bytes} bytes")
             prepared = prepare(
                 data, self._model, self._shape, max_pixels=settings.max_pixels, long_side=settings.decode_long_side
             )

@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from configs.settings import Settings
 from storage.corpus import check_corpus, check_source, list_corpus
-from storage.errors import InvalidInput, NotFound, Refused, Unavailable
+from storage.errors import InvalidInput, NotFound, Refused, TooLarge, Unavailable
 from storage.objects import ObjectStore, bucket_and_key
 
 KEYS = [
@@ -61,6 +61,19 @@ async def test_size_and_etag(objects: ObjectStore, bucket: str) -> None:
     assert await objects.get(one.path) == b"z.jpg"
     await objects.delete(one.path)
     assert await objects.get(one.path) == b"z.jpg", "objects of a corpus are not ours to delete"
+
+
+async def test_only_objects_of_others_are_bound_by_the_limit_of_uploads(
+    servers: Settings, objects: ObjectStore, bucket: str
+) -> None:
+    exact, less = (ObjectStore(servers.model_copy(update={"max_upload_bytes": most})) for most in (5, 4))
+    assert await exact.get(f"s3://{bucket}/z.jpg") == b"z.jpg"
+    with pytest.raises(TooLarge, match="over the limit of 4 bytes"):
+        await less.get(f"s3://{bucket}/z.jpg")
+    await objects.put("our own", b"details", "application/octet-stream")
+    assert await less.get("our own") == b"details"
+    exact.close()
+    less.close()
 
 
 async def test_what_does_not_exist(objects: ObjectStore, bucket: str) -> None:

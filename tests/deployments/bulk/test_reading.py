@@ -73,6 +73,15 @@ async def test_what_cannot_be_read(task: BulkTask, corpus: ObjectStore, servers:
     ]
 
 
+async def test_an_object_that_has_grown_since_it_was_listed(
+    task: BulkTask, corpus: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = await unit(corpus, GOOD)
+    monkeypatch.setenv("SAFEGUARD_MAX_UPLOAD_BYTES", "5000")
+    found = await Reader(task).read(dataclasses.replace(work, sizes=[10, 10]))
+    assert [one.reason for one in found.failures] == ["the object is over the limit of 5000 bytes"] * 2
+
+
 async def test_a_key_that_leaves_no_room_for_that_of_its_details(task: BulkTask) -> None:
     path = "s3://corpus/" + "/".join(["x" * 200] * 5) + ".jpg"
     found = await Reader(task).read(UnitWork(0, [1], [path], ["e"], [10]))

@@ -5,8 +5,10 @@ import io
 import httpx
 import numpy as np
 from PIL import Image
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from configs.settings import Settings
 from deployments.ingress.evidence import blurred
 from storage import claims
 from storage.claims import FoundObject, Outcome
@@ -68,6 +70,24 @@ async def test_the_preview_is_small_and_blurred(client: httpx.AsyncClient, uploa
     grey = np.asarray(shown.convert("L"), np.float32)
     assert np.abs(np.diff(grey, axis=1)).mean() < 3
     is_problem(await client.get(f"/image/{image_id}/file?preview=sharp"), 422)
+
+
+async def test_an_object_of_a_corpus_that_has_grown_is_not_read(
+    make_app: MakeApp, make_client: MakeClient, upload: Upload, engine: AsyncEngine, objects: ObjectStore,
+    servers: Settings,
+) -> None:  # fmt: skip
+    image_id = await upload()
+    async with engine.begin() as connection:
+        statement = text("UPDATE image SET s3_path = :home || s3_path WHERE id = :id")
+        await connection.execute(statement, {"home": objects.address(""), "id": image_id})
+    small = ObjectStore(servers.model_copy(update={"max_upload_bytes": 100}))
+    reader = await make_client("image:read", target=await make_app({"objects": small}))
+    for answer in (
+        await reader.get(f"/image/{image_id}/file?preview=blurred"),
+        await reader.post("/search", data={"image_id": str(image_id)}),
+    ):
+        assert is_problem(answer, 413)["detail"] == "the object is over the limit of 100 bytes"
+    small.close()
 
 
 async def test_guarded_files_are_clear_only_for_whom_asks(

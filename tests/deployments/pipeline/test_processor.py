@@ -131,6 +131,15 @@ async def test_an_object_store_that_is_down_costs_no_attempt(processor: Processo
     assert await state(processor.engine, image) == ("PROCESSED", 1, None)
 
 
+async def test_an_object_of_a_corpus_that_has_grown_fails(processor: Processor, put: Upload) -> None:
+    image = await put(jpeg(photo("coffee.png")))
+    await as_corpus(processor, image)
+    small = ObjectStore(processor.settings.model_copy(update={"max_upload_bytes": 5000}))
+    await run_queue(replace(processor, objects=small))
+    small.close()
+    assert await state(processor.engine, image) == ("FAILED", 1, "the object is over the limit of 5000 bytes")
+
+
 async def test_an_object_that_is_refused_fails_and_a_bucket_of_ours_that_is_costs_no_attempt(
     processor: Processor, put: Upload
 ) -> None:
