@@ -1,9 +1,11 @@
 """Recall, time and size of approximate indexes against exact search, on vectors that resemble descriptors.
 
-    python -m benchmarks.index [--rows 60000] [--dim 256] [--queries 200]
+    python -m benchmarks.index [--rows 60000] [--dim 256] [--queries 200] [--from-s3]
 
 The vectors come in clusters (pictures of one topic) with near duplicates (cosine .8 to .95) among them; the queries are
-further near duplicates. Times are those of one query, as ratios to exact search in memory in the same run.
+further near duplicates. Times are those of one query, as ratios to exact search in memory in the same run. The tables lie
+in a local folder; with ``--from-s3`` they lie in an S3 server of this machine, and the index that the service builds is
+asked as a pipeline asks: several vectors of a picture at a time, with a least score, the picture itself left out.
 """
 
 import argparse
@@ -21,10 +23,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.servers import own_servers
+from configs.settings import Settings
 from deployments.similarity.index import ExactIndex
-from storage.vector_index import SearchEffort, nearest
+from storage.objects import ObjectStore
+from storage.vector_index import SearchEffort, build_index, nearest
 from storage.vector_rows import VectorRows, VectorSpace
-from storage.vectors import VectorTable, schema_of
+from storage.vectors import VectorTable, connect, schema_of
 
 K = 10
 
@@ -121,13 +126,59 @@ async def compare(options: argparse.Namespace, folder: Path, console: Console) -
     console.print(table)
 
 
+VECTORS = 8
+"""Of one picture, in a search."""
+
+
+async def from_s3(options: argparse.Namespace, settings: Settings, console: Console) -> None:
+    """Times of pictures, exact in memory and through the service's index."""
+    held, _ = descriptors(options.rows, options.dim, 1, seed=1)
+    space = VectorSpace("bench@1", options.dim)
+    whole = np.tile(np.asarray([[0, 0, 1, 1]], np.float32), (len(held), 1))
+    rows = VectorRows(np.arange(len(held)) // VECTORS, np.zeros(len(held), np.int16), whole, held)
+    exact = ExactIndex(space)
+    exact.extend(rows)
+    objects = ObjectStore(settings)
+    await objects.ensure_buckets(settings.s3_vectors_bucket)
+    objects.close()
+    vectors = await VectorTable.open(await connect(settings), space, create=True)
+    assert vectors is not None
+    await vectors.append(rows, 0)
+    built = await build_index(vectors, options.rows)
+    effort = SearchEffort(settings.index_ef, settings.index_refine, settings.index_probes)
+    pictures = np.random.default_rng(2).choice(options.rows // VECTORS, options.queries, replace=False)
+    times: dict[str, list[float]] = {"exact": [], "index": []}
+    shared = []
+    for one in pictures:
+        asked = {"k": 12, "min_score": 0.5, "exclude": int(one)}
+        queries = held[one * VECTORS : (one + 1) * VECTORS]
+        began = time.perf_counter()
+        wanted = {row[:2] for row in exact.search(queries, **asked)}
+        times["exact"].append(time.perf_counter() - began)
+        began = time.perf_counter()
+        found = {row[:2] for row in await nearest(vectors, queries, effort=effort, **asked)}
+        times["index"].append(time.perf_counter() - began)
+        shared += [one in found for one in wanted]
+    medians = {name: float(np.median(some)) for name, some in times.items()}
+    console.print(
+        f"{options.rows} × {options.dim} in S3, {len(pictures)} pictures of {VECTORS} vectors, built in {built:.0f} s: "
+        f"p50 {1000 * medians['exact']:.0f} ms exact in memory, {1000 * medians['index']:.0f} ms through the index "
+        f"({medians['index'] / medians['exact']:.1f} of it), which found {np.mean(shared):.3f} of the same {len(shared)} hits"
+    )
+
+
 def main() -> None:
     """Compares and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=60_000)
     parser.add_argument("--dim", type=int, default=256)
     parser.add_argument("--queries", type=int, default=200)
+    parser.add_argument("--from-s3", action="store_true")
     options = parser.parse_args()
+    if options.from_s3:
+        with own_servers() as settings:
+            asyncio.run(from_s3(options, settings, Console(width=130)))
+        return
     folder = Path(tempfile.mkdtemp(prefix="sg-index-"))
     try:
         asyncio.run(compare(options, folder, Console(width=130)))

@@ -84,7 +84,7 @@ class Settings(BaseSettings):
         4, ge=1, le=64, description="processes at most in which a replica decodes what strangers send"
     )
     exact_search_rows: int = Field(
-        100_000, ge=1, description="vector tables up to so many rows are held in memory and searched exactly"
+        500_000, ge=1, description="vector tables up to so many rows are held in memory and searched exactly"
     )
     member_images_held: int = Field(
         10_000,
