@@ -17,8 +17,14 @@ from configs.settings import Settings
 from storage.errors import InvalidInput, NotFound, Refused, StorageFull, TooLarge, Unavailable
 
 _ABSENT = frozenset({"404", "NoSuchKey", "NotFound", "NoSuchBucket"})
-_ACCOUNT = frozenset({"AllAccessDisabled", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"})
-_PASSING = frozenset({"RequestTimeout", "RequestTimeTooSkewed", "SlowDown", "OperationAborted", "429", "408"})
+_ACCOUNT = frozenset({
+    "AccountProblem", "AllAccessDisabled", "ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "NotSignedUp",
+    "SignatureDoesNotMatch", "TokenRefreshRequired",
+})  # fmt: skip
+_PASSING = frozenset({
+    "OperationAborted", "RequestExpired", "RequestLimitExceeded", "RequestTimeout", "RequestTimeTooSkewed", "SlowDown",
+    "Throttling", "ThrottlingException", "TooManyRequests", "TooManyRequestsException",
+})  # fmt: skip
 _FULL = frozenset({"XMinioStorageFull", "QuotaExceeded", "InsufficientStorage", "507"})
 _FOREIGN = "s3://"
 
@@ -101,7 +107,7 @@ class ObjectStore:
                 raise NotFound("there is no such object") from error
             if code in _FULL or status == 507:
                 raise StorageFull("the object store is full") from error
-            if 400 <= status < 500 and code not in _PASSING:
+            if 400 <= status < 500 and status not in (408, 429) and code not in _PASSING:
                 raise Refused(f"the object store refuses access ({code})", account=code in _ACCOUNT) from error
             raise Unavailable("the object store refused the request") from error
         except (BotoCoreError, OSError) as error:
@@ -150,7 +156,8 @@ class ObjectStore:
             if len(data) > most:
                 body.close()
                 raise TooLarge(f"the object is over the limit of {most} bytes")
-            body.read()  # nothing is left: only a read to the end tells an answer that was cut short
+            if body.read():  # also, only a read to the end tells an answer that was cut short
+                raise Unavailable("the object store answers in pieces")
             return data
 
         try:

@@ -7,6 +7,7 @@ from uuid import uuid4
 import boto3
 import pytest
 import pytest_asyncio
+from botocore.stub import Stubber
 
 from configs.settings import Settings
 from storage.corpus import check_corpus, check_source, list_corpus
@@ -90,6 +91,24 @@ async def test_no_right_to_list(servers: Settings, bucket: str) -> None:
     with pytest.raises(Refused, match="refuses access"):
         await check_corpus(stranger, f"s3://{bucket}/")
     stranger.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind", "account"),
+    [
+        (429, "TooManyRequests", Unavailable, None), (429, "429", Unavailable, None), (400, "Throttling", Unavailable, None),
+        (408, "408", Unavailable, None), (400, "InvalidToken", Refused, True), (403, "AccessDenied", Refused, False),
+    ],
+)  # fmt: skip
+async def test_a_store_that_asks_for_patience_refuses_nothing(
+    servers: Settings, status: int, code: str, kind: type[Unavailable], account: bool | None
+) -> None:
+    store = ObjectStore(servers.model_copy(update={"s3_attempts": 1}))
+    with Stubber(store._client) as stub, pytest.raises(Unavailable) as caught:
+        stub.add_client_error("get_object", service_error_code=code, http_status_code=status)
+        await store.get("s3://corpus/a.jpg")
+    assert type(caught.value) is kind and getattr(caught.value, "account", None) == account
+    store.close()
 
 
 async def test_a_store_that_is_down(servers: Settings) -> None:
