@@ -28,6 +28,8 @@ _HELD = 4096
 _MOST_PICTURES = 512
 """Pictures that are hashed anew in a step: where more are near, the range is made smaller."""
 _BITS = 256
+_File = tuple[str, bytes]
+"""Address and SHA-256: a corpus may put another picture in the same place."""
 
 
 class HashSearch:
@@ -43,7 +45,7 @@ class HashSearch:
 
     def __init__(self, processor: Processor) -> None:
         self._processor = processor
-        self._hashed: OrderedDict[int, NDArray[np.uint8] | None] = OrderedDict()
+        self._hashed: OrderedDict[_File, NDArray[np.uint8]] = OrderedDict()
 
     async def search(
         self, members: Sequence[Member], distance: int, within: Within, versions: dict[str, int]
@@ -71,28 +73,28 @@ class HashSearch:
         searched = {PDQ_SPACE.name: versions[PDQ_SPACE.name]} if PDQ_SPACE.name in versions else {}
         hits = await self._processor.index.search(queries, searched)
         near = sorted({hit.image_id for some in hits for hit in some})
-        paths = await images.existing(self._processor.engine, near)  # the index may know images that are gone
-        if len(paths) > _MOST_PICTURES:
+        files = await images.files(self._processor.engine, near)  # the index may know images that are gone
+        if len(files) > _MOST_PICTURES:
             return Found(), True
-        stored = await self._hashes({image_id: s3_path for image_id, (_, s3_path) in paths.items()})
+        stored = await self._hashes(files)
         found: dict[int, dict[int, int]] = {}
         for (member, pdq), some in zip(hashes, hits, strict=True):
             for image_id in {hit.image_id for hit in some}:
                 held = stored.get(image_id)
-                if held is not None:
+                if held is not None and len(held):
                     bits = int(hamming(held, np.frombuffer(pdq, np.uint8)).min())
                     if bits <= distance:
                         found.setdefault(image_id, {})[member] = bits
         return Found(hashes=found), any(crowded(some) for some in hits)
 
-    async def _hashes(self, paths: Mapping[int, str]) -> dict[int, NDArray[np.uint8] | None]:
-        """uint8[8, 32] of each; None of those that an upload would not have compared, or that cannot be read any more."""
-        missing = [one for one in paths if one not in self._hashed]
+    async def _hashes(self, files: Mapping[int, _File]) -> dict[int, NDArray[np.uint8] | None]:
+        """uint8[8, 32] of each, uint8[0, 32] of those that an upload would not have compared; None where none can be read now."""
+        missing = list(dict.fromkeys(file for file in files.values() if file not in self._hashed))
         for start in range(0, len(missing), 8):
             some = missing[start : start + 8]
-            made = await asyncio.gather(*(self._hash(paths[one]) for one in some))
-            self._hashed |= dict(zip(some, made, strict=True))
-        found = {one: self._hashed[one] for one in paths}
+            made = await asyncio.gather(*(self._hash(s3_path) for s3_path, _ in some))
+            self._hashed |= {file: hashes for file, hashes in zip(some, made, strict=True) if hashes is not None}
+        found = {image_id: self._hashed.get(file) for image_id, file in files.items()}
         while len(self._hashed) > _HELD:
             self._hashed.popitem(last=False)
         return found
@@ -110,4 +112,4 @@ class HashSearch:
             _log.warning("a stored picture cannot be compared with hashes: %s", error)
             return None
         hashes, quality = await asyncio.to_thread(pdq_hashes, image.pixels)
-        return hashes if quality >= registry[registry.default].thresholds.pdq_min_quality else None
+        return hashes if quality >= registry[registry.default].thresholds.pdq_min_quality else hashes[:0]

@@ -72,7 +72,7 @@ class MemberSearch:
 
     def __init__(self, processor: Processor) -> None:
         self._processor = processor
-        self._seen: OrderedDict[int, Seen] = OrderedDict()
+        self._seen: OrderedDict[tuple[int, bytes], Seen] = OrderedDict()
 
     async def search(
         self, member: Member, relations: frozenset[str], within: Within, versions: dict[str, int]
@@ -102,12 +102,13 @@ class MemberSearch:
         return found, more
 
     async def _look(self, image_id: int) -> Seen:
-        if image_id in self._seen:
-            self._seen.move_to_end(image_id)
-            return self._seen[image_id]
         processor = self._processor
         try:
             image = await images.get(processor.engine, image_id)
+            picture = image_id, image.sha256
+            if picture in self._seen:
+                self._seen.move_to_end(picture)
+                return self._seen[picture]
             if image.model_name not in processor.registry:
                 raise Skipped(f"image {image_id}: its model {image.model_name} is that of outside workers")
             models = await processor.generations.of(image.model_name)
@@ -123,10 +124,10 @@ class MemberSearch:
             raise Skipped(f"image {image_id}: {found}") from found
         if found.sha256 != image.sha256:
             raise Skipped(f"image {image_id}: the stored picture is not the one uploaded")
-        self._seen[image_id] = Seen(models, found)
+        self._seen[picture] = Seen(models, found)
         if len(self._seen) > _LOOKS:
             self._seen.popitem(last=False)
-        return self._seen[image_id]
+        return self._seen[picture]
 
     async def _links(
         self, model: ModelSpec, found: Look, image_id: int, same: Sequence[int], relations: frozenset[str],
