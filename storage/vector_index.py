@@ -27,8 +27,9 @@ class SearchEffort:
     """How thoroughly the index is searched; ``python -m benchmarks.index`` compares values.
 
     Args:
-        ef: candidates that a walk through the graph keeps; at least ``refine`` × k.
-        refine: times k candidates are scored again with the full vectors.
+        ef: candidates that a walk through the graph keeps, or k of them where that is more.
+        refine: times k candidates are scored again with the full vectors, but no more than ``ef`` where k is large: each is
+            a read of S3.
         probes: partitions that are searched.
     """
 
@@ -99,7 +100,8 @@ async def nearest(
     if effort is None:
         query = query.bypass_vector_index()
     else:
-        query = query.nprobes(effort.probes).ef(max(effort.ef, limit * effort.refine)).refine_factor(effort.refine)
+        refine = max(1, min(effort.refine, effort.ef // limit))
+        query = query.nprobes(effort.probes).ef(max(effort.ef, limit * refine)).refine_factor(refine)
     if within is not None:
         query = query.where(f"image_id > {int(within[0])} AND image_id <= {int(within[1])}")
     columns = _COLUMNS if len(vectors) > 1 else [name for name in _COLUMNS if name != "query_index"]

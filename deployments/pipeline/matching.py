@@ -197,12 +197,12 @@ def decide(
     Returns:
         Links, best first: relation, then score, then id; all but the exact ones are the descriptor's.
     """
-    sha256 = {"sha256": found.sha256.hex()}
+    sha256, same = {"sha256": found.sha256.hex()}, set(twins)
     links = [Link(other, Relation.EXACT, "sha256", 1.0, 1.0, sha256) for other in twins]
     me = str(query_id) if query_id is not None else "query"
     limits = model.thresholds
     for one in candidates:
-        if one.image_id in twins:
+        if one.image_id in same:
             continue
         score, related = confidence(one.scores, model.copy_fusion), confidence(one.scores, model.fusion)
         if one.pdq_distance <= limits.pdq_distance > 0:

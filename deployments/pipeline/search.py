@@ -9,6 +9,9 @@ from deployments.pipeline.processor import Processor
 from storage import images
 from storage.tables import Relation
 
+_MOST_NEAR = 500
+"""Neighbours of each vector: a picture that is stored a thousand times must not stop a reader."""
+
 
 async def search(
     processor: Processor, data: bytes, model_name: str, *, k: int, exclude: int | None = None
@@ -30,7 +33,8 @@ async def search(
         raise seen
     twins = (await images.same_bytes(processor.engine, [seen.sha256])).get(seen.sha256, [])
     others = [one for one in twins if one != exclude]
-    query = candidates_query(model, seen, exclude=exclude, k=max(NEAR, k + len(others)))  # twins are the nearest of all
+    near = min(_MOST_NEAR, max(NEAR, k + len(others)))  # twins are the nearest of all
+    query = candidates_query(model, seen, exclude=exclude, k=near)
     (hits,) = await processor.index.search([query], None)
     links = await processor.linker.links(model, seen, hits, others, versions={}, query_id=exclude)
     stored = await images.existing(processor.engine, [link.image_id for link in links])
