@@ -63,9 +63,10 @@ class ExactIndex:
         self._image_ids[place], self._regions[place], self._boxes[place] = rows.image_ids, rows.regions, rows.boxes
         self._size = needed
         if rows.image_ids.min() <= self._newest:
-            self._replaced = True
             ids = self._image_ids[:before]
-            ids[np.isin(ids, rows.image_ids)] = _NOBODY
+            earlier = np.isin(ids, rows.image_ids)
+            self._replaced |= bool(earlier.any())
+            ids[earlier] = _NOBODY
         self._newest = max(self._newest, int(rows.image_ids.max()))
 
     def _scores(self, query: NDArray[Any], rows: Any) -> NDArray[np.float32]:
