@@ -192,14 +192,17 @@ async def sample(engine: AsyncEngine, model_name: str, count: int) -> list[tuple
         return [(row.id, row.s3_path) for row in (await connection.execute(statement)).all()]
 
 
-_SAME_BYTES = text("""
+_NEWEST_TWINS = 1000
+_SAME_BYTES = text(f"""
 SELECT asked.sha256, found.id FROM unnest(CAST(:digests AS bytea[])) AS asked(sha256)
 CROSS JOIN LATERAL (SELECT id FROM image WHERE image.sha256 = asked.sha256 AND uploaded_at IS NOT NULL
-                    ORDER BY id DESC LIMIT 1000) AS found
-UNION
-SELECT asked.sha256, image.id FROM unnest(CAST(:digests AS bytea[])) AS asked(sha256)
-JOIN image ON image.sha256 = asked.sha256 AND uploaded_at IS NOT NULL
-WHERE EXISTS (SELECT FROM bank_member WHERE bank_member.image_id = image.id AND removed_at IS NULL)
+                    ORDER BY id DESC LIMIT {_NEWEST_TWINS}) AS found
+""")
+# From the members, of which there are fewer than there may be copies of one picture.
+_MEMBERS_OF_BYTES = text("""
+WITH held AS MATERIALIZED (SELECT DISTINCT image_id FROM bank_member WHERE image_id IS NOT NULL AND removed_at IS NULL)
+SELECT image.sha256, image.id FROM held JOIN image ON image.id = held.image_id
+WHERE image.sha256 = ANY(CAST(:digests AS bytea[])) AND uploaded_at IS NOT NULL
 """)
 
 
@@ -208,8 +211,12 @@ async def same_bytes(engine: AsyncEngine, digests: list[bytes]) -> dict[bytes, l
 
     Of each the newest 1,000, and those that are members of banks, however old.
     """
-    found: dict[bytes, list[int]] = {}
+    found: dict[bytes, set[int]] = {}
     async with reading(engine) as connection:
         for digest, image_id in (await connection.execute(_SAME_BYTES, {"digests": list(set(digests))})).all():
-            found.setdefault(bytes(digest), []).append(image_id)
+            found.setdefault(bytes(digest), set()).add(image_id)
+        many = [digest for digest, ids in found.items() if len(ids) == _NEWEST_TWINS]
+        if many:
+            for digest, image_id in (await connection.execute(_MEMBERS_OF_BYTES, {"digests": many})).all():
+                found[bytes(digest)].add(image_id)
     return {digest: sorted(ids, reverse=True) for digest, ids in found.items()}
