@@ -162,17 +162,18 @@ def status(home: Path | None = None) -> list[tuple[str, str, str]]:
     cluster = RayCluster(load_settings(folder))
     try:
         applications = cluster.applications()
+        url = cluster.url if applications else ""
     except SafeGuardError:
         rows.append(("ray", "crashed" if cluster.crashed else "stopped", ""))
         return rows
     rows.append(("ray", "running", cluster.dashboard))
     for name, application in applications.items():
-        rows.append((name, str(application.get("status", "")).lower(), cluster.url))
+        rows.append((name, str(application.get("status", "")).lower(), url))
         for deployment, detail in application.get("deployments", {}).items():
             replicas = detail.get("replicas", [])
             running = sum(replica.get("state") == "RUNNING" for replica in replicas)
             rows.append((f"  {deployment}", str(detail.get("status", "")).lower(), f"{running} replicas running"))
-    answer = ready(cluster.url)
+    answer = ready(url) if url else None
     if answer is not None:
         for part, said in answer.get("checks", {}).items():
             rows.append((f"  ready: {part}", "ok" if said.get("ok") else "failed", str(said.get("detail", ""))))
