@@ -39,7 +39,7 @@ from storage.database import create_engine
 from storage.vector_rows import VectorRows
 
 STORED = 10_000
-"""About as many as tables hold that are searched in memory (the setting ``exact_search_rows``)."""
+"""Pictures; their tables are searched in memory (the setting ``exact_search_rows``)."""
 
 
 def milliseconds(work: Callable[[int], object], times: int) -> float:

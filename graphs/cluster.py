@@ -141,6 +141,9 @@ class RayCluster:
             "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
             "RAY_worker_niceness": "0",  # 15 by default: any other program would push the service aside
             "RAY_metrics_report_interval_ms": "10000",
+            # Ray 2.60 reads `metrics_interval_s` of the Serve configuration; later releases are announced to read these.
+            "RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "2",
+            "RAY_SERVE_HANDLE_AUTOSCALING_METRIC_PUSH_INTERVAL_S": "2",
             "SAFEGUARD_HOME": str(self._settings.home),
             "SAFEGUARD_RAY_DASHBOARD": self.dashboard,
             "SAFEGUARD_PYTHON": sys.executable,
