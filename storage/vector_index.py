@@ -94,7 +94,7 @@ async def nearest(
         return []
     vectors = [np.ascontiguousarray(query, np.float32) for query in queries]
     query = table.handle.query().nearest_to(vectors if len(vectors) > 1 else vectors[0])
-    # What is left out is left out here: LanceDB's own filters make it read the whole column, or walk further, for each query.
+    # What is left out is left out here: LanceDB's own filters make a search several times as slow.
     limit = k if exclude is None else k + len(queries)  # a picture has as many rows as it is asked with
     query = query.distance_type("cosine").limit(limit)
     if effort is None:
