@@ -84,7 +84,8 @@ class PdqPlatform:
                 score, kind = 1 - distance / 256, "exact" if distance == 0 else "copy"
                 evidence = {"distance": distance}
                 found.append(Found(row.id, row.name, row.s3_path, kind, "pdq", score, 1 - 60 / 256, evidence))
-        return sorted(found, key=lambda one: (-one.score, one.image_id))[:k]
+        ranked = sorted(found, key=lambda one: (-one.score, one.image_id))
+        return [one for kind in ("exact", "copy") for one in [hit for hit in ranked if hit.relation == kind][:k]]
 
     async def near_members(self, pdq: bytes, newest: int, k: int) -> dict[int, int]:
         self._up()
