@@ -68,14 +68,20 @@ async def _timed(
     return found, float(np.median(times))
 
 
+def _held(vectors: NDArray[np.float32], image_ids: NDArray[np.int64]) -> tuple[VectorSpace, VectorRows, ExactIndex]:
+    """Vectors as the rows of a table, and as they are searched in memory."""
+    space = VectorSpace("bench@1", vectors.shape[1])
+    whole = np.tile(np.asarray([[0, 0, 1, 1]], np.float32), (len(vectors), 1))
+    rows = VectorRows(image_ids, np.zeros(len(vectors), np.int16), whole, vectors)
+    exact = ExactIndex(space)
+    exact.extend(rows)
+    return space, rows, exact
+
+
 async def compare(options: argparse.Namespace, folder: Path, console: Console) -> None:
     """Builds each index and searches it."""
     held, queries = descriptors(options.rows, options.dim, options.queries, seed=1)
-    space = VectorSpace("bench@1", options.dim)
-    whole = np.tile(np.asarray([[0, 0, 1, 1]], np.float32), (len(held), 1))
-    rows = VectorRows(np.arange(len(held)), np.zeros(len(held), np.int16), whole, held)
-    exact = ExactIndex(space)
-    exact.extend(rows)
+    space, rows, exact = _held(held, np.arange(len(held)))
 
     async def in_memory(query: NDArray[np.float32]) -> set[int]:
         return {row[0] for row in exact.search(query[None], k=K, min_score=-1.0)}
@@ -133,11 +139,7 @@ VECTORS = 8
 async def from_s3(options: argparse.Namespace, settings: Settings, console: Console) -> None:
     """Times of pictures, exact in memory and through the service's index."""
     held, _ = descriptors(options.rows, options.dim, 1, seed=1)
-    space = VectorSpace("bench@1", options.dim)
-    whole = np.tile(np.asarray([[0, 0, 1, 1]], np.float32), (len(held), 1))
-    rows = VectorRows(np.arange(len(held)) // VECTORS, np.zeros(len(held), np.int16), whole, held)
-    exact = ExactIndex(space)
-    exact.extend(rows)
+    space, rows, exact = _held(held, np.arange(len(held)) // VECTORS)
     objects = ObjectStore(settings)
     await objects.ensure_buckets(settings.s3_vectors_bucket)
     objects.close()

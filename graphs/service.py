@@ -60,8 +60,9 @@ def up(home: Path | None = None, *, say: Any = print) -> Running:
         monitoring.write(folder, cluster)
     say("the application …")
     cluster.deploy()
-    wait_ready(cluster.url)
-    return Running(cluster.url, cluster.dashboard, key_file, settings)
+    url = cluster.url
+    wait_ready(url)
+    return Running(url, cluster.dashboard, key_file, settings)
 
 
 def prepare(home: Path | None = None, *, say: Any = print, key_wanted: bool = False) -> Settings:

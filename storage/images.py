@@ -1,6 +1,6 @@
 """Reading images, their links and what was seen in them. Changes nothing; imports tables and errors only."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -116,16 +116,12 @@ async def matches(engine: AsyncEngine, image_id: int) -> list[StoredMatch]:
     Raises:
         NotFound: there is no such image.
     """
-    async with reading(engine) as connection:
-        rows = (await connection.execute(matches_query(image_id))).all()
-    if not rows:
-        await get(engine, image_id)
     return [
         StoredMatch(
             row.other, row.name, row.s3_path, row.relation, row.method, row.score, row.threshold,
             row.evidence, row.created_at,
         )
-        for row in rows
+        for row in await _linked(engine, image_id, matches_query(image_id))
     ]  # fmt: skip
 
 
@@ -135,13 +131,19 @@ async def related(engine: AsyncEngine, image_id: int) -> list[tuple[int, str]]:
     Raises:
         NotFound: there is no such image.
     """
-    matching = matches_query(image_id)
-    columns = matching.selected_columns
+    statement = matches_query(image_id)
+    columns = statement.selected_columns
+    statement = statement.with_only_columns(columns.other, columns.s3_path)
+    return [(row.other, row.s3_path) for row in await _linked(engine, image_id, statement)]
+
+
+async def _linked(engine: AsyncEngine, image_id: int, statement: Any) -> Sequence[Any]:
+    """The rows of ``matches_query``; NotFound where there are none because there is no such image."""
     async with reading(engine) as connection:
-        rows = (await connection.execute(matching.with_only_columns(columns.other, columns.s3_path))).all()
+        rows = (await connection.execute(statement)).all()
     if not rows:
         await get(engine, image_id)
-    return [(row.other, row.s3_path) for row in rows]
+    return rows
 
 
 async def detections(engine: AsyncEngine, image_id: int) -> list[Detection]:
@@ -167,8 +169,12 @@ async def existing(engine: AsyncEngine, ids: list[int]) -> dict[int, tuple[str, 
         return {row.id: (row.name, row.s3_path) for row in (await connection.execute(statement)).all()}
 
 
-async def files(engine: AsyncEngine, ids: list[int]) -> dict[int, tuple[str, bytes]]:
-    """Where the pictures of stored images are, and their SHA-256 (32 bytes): id -> (s3_path, sha256)."""
+File = tuple[str, bytes]
+"""Address and SHA-256 (32 bytes) of a picture: a corpus may put another one in the same place."""
+
+
+async def files(engine: AsyncEngine, ids: list[int]) -> dict[int, File]:
+    """The files of stored images, by id."""
     statement = select(col(Image.id), col(Image.s3_path), col(Image.sha256)).where(
         col(Image.id).in_(ids), col(Image.uploaded_at).is_not(None)
     )

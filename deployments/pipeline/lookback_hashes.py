@@ -28,8 +28,6 @@ _HELD = 4096
 _MOST_PICTURES = 512
 """Pictures that are hashed anew in a step: where more are near, the range is made smaller."""
 _BITS = 256
-_File = tuple[str, bytes]
-"""Address and SHA-256: a corpus may put another picture in the same place."""
 
 
 class HashSearch:
@@ -45,7 +43,7 @@ class HashSearch:
 
     def __init__(self, processor: Processor) -> None:
         self._processor = processor
-        self._hashed: OrderedDict[_File, NDArray[np.uint8]] = OrderedDict()
+        self._hashed: OrderedDict[images.File, NDArray[np.uint8]] = OrderedDict()
 
     async def search(
         self, members: Sequence[Member], distance: int, within: Within, versions: dict[str, int]
@@ -87,7 +85,7 @@ class HashSearch:
                         found.setdefault(image_id, {})[member] = bits
         return Found(hashes=found), any(crowded(some) for some in hits)
 
-    async def _hashes(self, files: Mapping[int, _File]) -> dict[int, NDArray[np.uint8] | None]:
+    async def _hashes(self, files: Mapping[int, images.File]) -> dict[int, NDArray[np.uint8] | None]:
         """uint8[8, 32] of each, uint8[0, 32] of those that an upload would not have compared; None where none can be read now."""
         missing = list(dict.fromkeys(file for file in files.values() if file not in self._hashed))
         for start in range(0, len(missing), 8):

@@ -1,13 +1,12 @@
 """Searching for a picture without storing it: the same look and the same cascade as for an upload."""
 
-from collections import Counter
+from itertools import groupby, islice
 
 from deployments.pipeline.found import Found
 from deployments.pipeline.look import Look
 from deployments.pipeline.matching import NEAR, candidates_query
 from deployments.pipeline.processor import Processor
 from storage import images
-from storage.tables import Relation
 
 _MOST_NEAR = 500
 """Neighbours of each vector: a picture that is stored a thousand times must not stop a reader."""
@@ -38,15 +37,11 @@ async def search(
     (hits,) = await processor.index.search([query], None)
     links = await processor.linker.links(model, seen, hits, others, versions={}, query_id=exclude)
     stored = await images.existing(processor.engine, [link.image_id for link in links])
-    found = []
-    left = Counter({relation.value: k for relation in Relation})
-    for link in links:
-        if link.image_id in stored and left[link.relation]:
-            left[link.relation] -= 1
-            found.append(
-                Found(
-                    link.image_id, *stored[link.image_id], link.relation, link.method, link.score, link.threshold,
-                    link.evidence,
-                )
-            )  # fmt: skip
-    return found
+    kept = (link for link in links if link.image_id in stored)
+    return [
+        Found(
+            link.image_id, *stored[link.image_id], link.relation, link.method, link.score, link.threshold, link.evidence
+        )
+        for _, alike in groupby(kept, key=lambda link: link.relation)  # they come by relation
+        for link in islice(alike, k)
+    ]

@@ -26,8 +26,6 @@ _MEDIA_TYPE = "application/octet-stream"
 _ENOUGH = 8
 """Inliers from which the mirror image is not tried any more; unrelated pictures reach 6 once in 1,700 pairs."""
 
-_File = tuple[str, bytes]
-"""Address and SHA-256."""
 Compare = Callable[[Candidate, Details], None]
 Plan = Callable[[ModelSpec, Look, Sequence[Candidate]], Iterator[tuple[Sequence[Candidate], Compare]]]
 
@@ -97,7 +95,7 @@ class Verifier:
     ) -> None:
         self.engine, self._objects = engine, objects
         self._max_pixels, self._long_side = max_pixels, long_side
-        self._held: OrderedDict[_File, Details] = OrderedDict()
+        self._held: OrderedDict[images.File, Details] = OrderedDict()
         self._most = held
 
     async def store(self, s3_path: str, sha256: bytes, details: Details) -> None:
@@ -131,7 +129,7 @@ class Verifier:
             pairs = [(one, details) for one, details in zip(known, held, strict=True) if details is not None]
             await asyncio.to_thread(_each, compare, pairs)
 
-    async def _details(self, file: _File) -> Details | None:
+    async def _details(self, file: images.File) -> Details | None:
         if file in self._held:
             self._held.move_to_end(file)
             return self._held[file]
@@ -159,7 +157,7 @@ class Verifier:
         await self.store(s3_path, sha256, details)
         return details
 
-    def _remember(self, file: _File, details: Details) -> None:
+    def _remember(self, file: images.File, details: Details) -> None:
         self._held[file] = details
         self._held.move_to_end(file)
         while len(self._held) > self._most:

@@ -225,7 +225,7 @@ class VectorWriter:
             version = 0
             if replaced:
                 version = await table.delete(replaced)
-            if len(parts):
+            if parts:
                 version = await table.append(VectorRows.concatenate(parts), seq)
             return version or await table.version()
 

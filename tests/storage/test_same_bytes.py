@@ -28,14 +28,8 @@ async def test_a_member_counts_however_many_copies_came_later(
         held = await member(connection, await bank(connection), image_id=first)
         if removed:
             await connection.execute(text("UPDATE bank_member SET removed_at = now() WHERE id = :id"), {"id": held})
-        digests = [
-            bytes(one)
-            for one in (
-                await connection.execute(
-                    text("SELECT sha256 FROM image WHERE id = ANY(:ids) ORDER BY id"), {"ids": [first, other]}
-                )
-            ).scalars()
-        ]
+    files = await images.files(engine, [first, other])
+    digests = [files[first][1], files[other][1]]
     found = await images.same_bytes(engine, digests)
     async with engine.begin() as connection:
         await connection.execute(text("DELETE FROM image WHERE id = ANY(:ids)"), {"ids": copies})
