@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from graphs.commands.console import Home, console, say
+from graphs.commands.console import Home, a_number, console, say
 
 
 def register(app: typer.Typer) -> None:
@@ -109,8 +109,10 @@ def demo(
 def calibrate(
     home: Home = None,
     model_name: Annotated[str | None, typer.Option(help="default: the default model")] = None,
-    precision: Annotated[float, typer.Option(help="wanted of copies", min=0.5, max=1.0)] = 0.99,
-    semantic_precision: Annotated[float, typer.Option(help="wanted of semantic matches", min=0.5, max=1.0)] = 0.9,
+    precision: Annotated[float, typer.Option(help="wanted of copies", min=0.5, max=1.0, callback=a_number)] = 0.99,
+    semantic_precision: Annotated[
+        float, typer.Option(help="wanted of semantic matches", min=0.5, max=1.0, callback=a_number)
+    ] = 0.9,
     pictures: Annotated[int, typer.Option(help="drawn from the corpus at most", min=1, max=20_000)] = 400,
     queries: Annotated[int, typer.Option(help="edited pictures that are asked for", min=30, max=100_000)] = 540,
     seed: int = 1,
@@ -148,7 +150,12 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="print the report as JSON")] = False,
     grace: Annotated[
         float | None,
-        typer.Option(help="seconds for which an object without a row counts as an upload under way", min=0.0),
+        typer.Option(
+            help="seconds for which an object without a row counts as an upload under way",
+            min=0.0,
+            max=31_536_000,
+            callback=a_number,
+        ),
     ] = None,
 ) -> None:
     """Compares PostgreSQL, S3 and the vectors. Exit code 1 if something was found and not repaired."""
