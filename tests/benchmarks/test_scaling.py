@@ -124,23 +124,36 @@ def test_replicas_go_up_and_come_down(counts: list[dict[str, int]], wrong: list[
 
 def phase(accepted: int, *, mib: float = 2000.0, refused: int = 0, errors: dict[str, int] | None = None) -> Phase:
     times = {"upload": [100.0] * accepted, "search": [900.0] * accepted}
-    return Phase(16, 10.0, times, Counter({503: refused}) if refused else Counter(), Counter(errors), (2000.0, mib))
+    refusals = Counter({503: refused}) if refused else Counter()
+    return Phase(16, 10.0, times, refusals, Counter(errors), (2000.0, mib), processed=accepted)
 
 
 def test_past_capacity_is_good_where_the_pace_is_kept() -> None:
-    assert troubles(phase(50), phase(46, refused=7, mib=2150.0), growth=0.1) == []
-    assert phase(50).per_s() == 10.0 and phase(50).per_s("search") == 5.0 and phase(50).p95_s("search") == 0.9
+    assert troubles(phase(50), phase(46, refused=7, mib=2150.0), phase(50), growth=0.1) == []
+    assert (
+        phase(50).per_s() == 10.0 and phase(50).per_s("search") == 5.0 and phase(50).quantile_s("search", 0.95) == 0.9
+    )
+
+
+def test_what_only_made_the_queue_longer_was_not_done() -> None:
+    filling = phase(50)
+    filling.processed = 30
+    assert filling.per_s() == 10.0 and filling.done_per_s() == 8.0
+
+
+def test_a_machine_that_is_slower_afterwards_counts_half() -> None:
+    assert troubles(phase(50), phase(42, refused=7), phase(40), growth=0.1) == []
 
 
 @pytest.mark.parametrize(
     ("past", "wrong"),
     [
-        (phase(44, refused=7), "8.80 accepted/s past capacity, 10.00 at capacity"),
+        (phase(44, refused=7), "8.80 done/s past capacity, 10.00 at capacity"),
         (phase(50, refused=7, mib=2300.0), "memory grew from 2000 to 2300 MiB"),
         (phase(50), "nobody was turned away: these are not clients enough"),
         (phase(50, refused=7, errors={"upload: 500": 3}), "16 clients: 3 × upload: 500"),
     ],
 )
 def test_past_capacity_is_not_good_otherwise(past: Phase, wrong: str) -> None:
-    assert troubles(phase(50), past, growth=0.1) == [wrong]
+    assert troubles(phase(50), past, phase(50), growth=0.1) == [wrong]
     assert table([phase(50), past]).row_count > 5
