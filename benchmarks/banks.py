@@ -29,7 +29,7 @@ from deployments.pipeline.bank_hashes import BankHashes
 from deployments.pipeline.look import Look
 from deployments.pipeline.matching import candidates_query
 from deployments.similarity.hash_index import HashIndex
-from deployments.similarity.index import ExactIndex, Ids
+from deployments.similarity.index import Ask, ExactIndex, Ids
 from deployments.similarity.replicas import spaces_of_model
 from storage import banks
 from storage.bank_import import import_list
@@ -87,7 +87,7 @@ def search_ms(model: ModelSpec, looks: Sequence[Look], indexes: dict[str, ExactI
     def search(number: int) -> None:
         query = queries[number % len(queries)]
         for name, vectors in query.vectors.items():
-            indexes[name].search_also(vectors, members, k=query.k, min_score=query.min_scores[name])
+            indexes[name].search_many([Ask(vectors, query.k, query.min_scores[name], images=members)])
 
     return milliseconds(search, max(20, len(queries)))
 

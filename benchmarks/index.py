@@ -1,11 +1,12 @@
 """Recall, time and size of approximate indexes against exact search, on vectors that resemble descriptors.
 
-    python -m benchmarks.index [--rows 60000] [--dim 256] [--queries 200] [--from-s3]
+    python -m benchmarks.index [--rows 60000] [--dim 256] [--queries 200] [--from-s3 | --together]
 
 The vectors come in clusters (pictures of one topic) with near duplicates (cosine .8 to .95) among them; the queries are
 further near duplicates. Times are those of one query, as ratios to exact search in memory in the same run. The tables lie
 in a local folder; with ``--from-s3`` they lie in an S3 server of this machine, and the index that the service builds is
-asked as a pipeline asks: several vectors of a picture at a time, with a least score, the picture itself left out.
+asked as a pipeline asks: several vectors of a picture at a time, with a least score, the picture itself left out. With
+``--together`` exact search in memory is asked for eight pictures one by one, and for all of them, as bulk jobs do.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from rich.table import Table
 
 from benchmarks.servers import own_servers
 from configs.settings import Settings
-from deployments.similarity.index import ExactIndex
+from deployments.similarity.index import Ask, ExactIndex
 from storage.objects import ObjectStore
 from storage.vector_index import SearchEffort, build_index, nearest
 from storage.vector_rows import VectorRows, VectorSpace
@@ -134,6 +135,31 @@ async def compare(options: argparse.Namespace, folder: Path, console: Console) -
 
 VECTORS = 8
 """Of one picture, in a search."""
+PICTURES = 8
+"""Asked for together by bulk jobs (deployments/bulk/matching.py)."""
+
+
+def together(options: argparse.Namespace, console: Console) -> None:
+    """Times of pictures one by one and together, by turns."""
+    held, _ = descriptors(options.rows, options.dim, 1, seed=1)
+    *_, exact = _held(held, np.arange(len(held)) // VECTORS)
+    pictures = np.random.default_rng(2).choice(options.rows // VECTORS, options.queries, replace=False)
+    times: dict[str, list[float]] = {"alone": [], "together": []}
+    for first in range(0, len(pictures) - PICTURES + 1, PICTURES):
+        part = pictures[first : first + PICTURES]
+        asks = [Ask(held[one * VECTORS : (one + 1) * VECTORS], 12, 0.5, exclude=int(one)) for one in part]
+        began = time.perf_counter()
+        alone = [exact.search_many([ask])[0] for ask in asks]
+        between = time.perf_counter()
+        found = exact.search_many(asks)
+        times["alone"].append(between - began)
+        times["together"].append(time.perf_counter() - between)
+        assert [len(near) for near, _ in alone] == [len(near) for near, _ in found]
+    each = {name: 1000 * float(np.median(some)) / PICTURES for name, some in times.items()}
+    console.print(
+        f"{options.rows} × {options.dim} in memory, {len(pictures)} pictures of {VECTORS} vectors: p50 {each['alone']:.1f} ms "
+        f"one by one, {each['together']:.1f} ms each for {PICTURES} together ({each['together'] / each['alone']:.2f} of it)"
+    )
 
 
 async def from_s3(options: argparse.Namespace, settings: Settings, console: Console) -> None:
@@ -176,7 +202,11 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=256)
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--from-s3", action="store_true")
+    parser.add_argument("--together", action="store_true")
     options = parser.parse_args()
+    if options.together:
+        together(options, Console(width=130))
+        return
     if options.from_s3:
         with own_servers() as settings:
             asyncio.run(from_s3(options, settings, Console(width=130)))

@@ -1,5 +1,7 @@
 """Exact search in memory over the rows of one vector table. Knows nothing of Ray or S3."""
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,32 @@ _BLOCK = 4096
 """Rows whose least and largest id are kept: whoever asks for a range of ids reads the blocks that may hold some."""
 _NOBODY = -1
 """In place of an image's id: rows that others have replaced."""
+_AT_ONCE = 2**23
+"""Scores made at once, 32 MiB: a table is read once for all vectors whose scores fit in (``python -m benchmarks.index``)."""
 Row = tuple[int, int, int, tuple[float, float, float, float], float]
 """Image id, query row, stored region, stored box, score."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ask:
+    """What is looked for in one table.
+
+    Args:
+        queries: vectors of one picture, float[q, dim] of length 1, or uint8[q, bytes].
+        k: rows at most for each of them.
+        min_score: rows below are left out.
+        exclude: an image whose rows are left out (the picture itself).
+        within: only images with ids above the first, up to and with the second.
+        images: ids of images whose best rows are wanted besides, which costs next to nothing more; the same array again while
+            they are the same.
+    """
+
+    queries: NDArray[Any]
+    k: int
+    min_score: float
+    exclude: int | None = None
+    within: tuple[int, int] | None = None
+    images: Ids | None = None
 
 
 class ExactIndex:
@@ -42,8 +68,10 @@ class ExactIndex:
 
     def _packed(self, vectors: NDArray[Any]) -> NDArray[Any]:
         if self._space.binary:
-            return np.ascontiguousarray(vectors, np.uint8).view(np.uint64)
-        return np.ascontiguousarray(vectors, np.float32)
+            packed: NDArray[Any] = np.ascontiguousarray(vectors, np.uint8).view(np.uint64)
+        else:
+            packed = np.ascontiguousarray(vectors, np.float32)
+        return packed.reshape(-1, self._vectors.shape[1])
 
     def extend(self, rows: VectorRows) -> None:
         """Adds rows; memory grows by half at a time, so adding is cheap."""
@@ -87,53 +115,37 @@ class ExactIndex:
         exclude: int | None = None,
         within: tuple[int, int] | None = None,
     ) -> list[Row]:
-        """The best rows for each of several vectors of one picture.
+        """The best rows for the vectors of one picture, best first; see ``Ask``."""
+        return self.search_many([Ask(queries, k, min_score, exclude, within)])[0][0]
 
-        Args:
-            queries: float[q, dim] of length 1, or uint8[q, bytes].
-            k: rows at most for each query vector.
-            min_score: rows below are left out.
-            exclude: an image whose rows are left out (the query itself).
-            within: only images with ids above the first, up to and with the second.
-        Returns:
-            Rows, best first.
-        """
-        return self.search_also(queries, None, k=k, min_score=min_score, exclude=exclude, within=within)[0]
+    def search_many(self, asks: Sequence[Ask]) -> list[tuple[list[Row], list[Row]]]:
+        """The best rows for each of several pictures, and of the images that it names, best first.
 
-    def search_also(
-        self,
-        queries: NDArray[Any],
-        images: Ids | None,
-        *,
-        k: int,
-        min_score: float,
-        exclude: int | None = None,
-        within: tuple[int, int] | None = None,
-    ) -> tuple[list[Row], list[Row]]:
-        """As ``search``, and the best rows of some images besides, which costs next to nothing more.
-
-        Args:
-            images: their ids; the same array again while they are the same.
+        The rows are read once for as many of them as ``_AT_ONCE`` lets through, and not for each.
         """
         size = self._size  # read once: rows may be added meanwhile, behind these
-        if not size or not len(queries):
-            return [], []
-        rows: Any = slice(0, size)
-        if within is not None:
-            rows = self._rows_within(within, size)
-        scores = self._scores(self._packed(queries), rows)
-        if exclude is not None:
-            scores[:, self._image_ids[rows] == exclude] = -np.inf
+        found: list[tuple[list[Row], list[Row]]] = []
+        for some in _together(asks, size):
+            rows: Any = slice(0, size) if some[0].within is None else self._rows_within(some[0].within, size)
+            packed = [self._packed(ask.queries) for ask in some]
+            scores = self._scores(np.concatenate(packed), rows)
+            ends = np.cumsum([len(one) for one in packed])[:-1]
+            found += [self._best(ask, own, rows, size) for ask, own in zip(some, np.split(scores, ends), strict=True)]
+        return found
+
+    def _best(self, ask: Ask, scores: NDArray[np.float32], rows: Any, size: int) -> tuple[list[Row], list[Row]]:
+        if ask.exclude is not None:
+            scores[:, self._image_ids[rows] == ask.exclude] = -np.inf
         if self._replaced:
             scores[:, self._image_ids[rows] == _NOBODY] = -np.inf
-        places = np.arange(size) if within is None else rows
-        theirs = None if images is None else self._marks(images, size)[rows]
+        places = np.arange(size) if ask.within is None else rows
+        theirs = None if ask.images is None else self._marks(ask.images, size)[rows]
         found: tuple[list[Row], list[Row]] = ([], [])
         for row, line in enumerate(scores):
-            above = np.flatnonzero(line >= min_score)
+            above = np.flatnonzero(line >= ask.min_score)
             chosen = [above] if theirs is None else [above, above[theirs[above]]]
             for some, into in zip(chosen, found, strict=False):
-                best = some if len(some) <= k else some[np.argpartition(line[some], len(some) - k)[-k:]]
+                best = some if len(some) <= ask.k else some[np.argpartition(line[some], len(some) - ask.k)[-ask.k :]]
                 into += [
                     self._row(int(hit), row, float(score)) for hit, score in zip(places[best], line[best], strict=True)
                 ]
@@ -168,3 +180,16 @@ class ExactIndex:
             marks = np.concatenate([marks, np.isin(self._image_ids[len(marks) : size], images)])
             self._marked = (images, marks)
         return marks[:size]
+
+
+def _together(asks: Sequence[Ask], size: int) -> Iterator[list[Ask]]:
+    """The asks in their order, those beside each other together whose scores are made at once; ranges are read by themselves."""
+    some: list[Ask] = []
+    for ask in asks:
+        alone = ask.within is not None or (some and some[0].within is not None)
+        if some and (alone or size * (sum(len(one.queries) for one in some) + len(ask.queries)) > _AT_ONCE):
+            yield some
+            some = []
+        some.append(ask)
+    if some:
+        yield some

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from configs.settings import Settings
-from deployments.similarity.index import ExactIndex, Ids, Row
+from deployments.similarity.index import Ask, ExactIndex, Ids, Row
 from deployments.similarity.members import Members
 from deployments.similarity.queries import Hit, Query
 from storage.errors import ConfigurationError, Unavailable
@@ -146,7 +146,7 @@ class VectorReader:
         members = await self._followed_members(queries)
         held = {name: self._followed[name] for name in asked}
         indexes = {name: followed.index for name, followed in held.items() if followed.approximate is None}
-        found = await asyncio.to_thread(lambda: [_in_memory(indexes, query, members) for query in queries])
+        found = await asyncio.to_thread(_in_memory, indexes, queries, members)
         for hits, query in zip(found, queries, strict=True):
             theirs = members if query.members else None
             for name in query.vectors.keys() - indexes.keys():
@@ -168,7 +168,7 @@ class VectorReader:
             index = await self._members.index(held.space, held.version, held.table.read_of)
         except _BROKEN as error:
             raise Unavailable("the vector tables do not answer") from error
-        (hits,) = await asyncio.to_thread(lambda: [_in_memory({held.space.name: index}, query, None)])
+        (hits,) = await asyncio.to_thread(_in_memory, {held.space.name: index}, [query], None)
         return [replace(hit, member=True) for hit in hits]
 
     async def _on_disk(self, held: _Followed, query: Query, members: Ids | None) -> list[Hit]:
@@ -212,13 +212,17 @@ class VectorReader:
         }
 
 
-def _in_memory(indexes: dict[str, ExactIndex], query: Query, members: Ids | None) -> list[Hit]:
-    hits = []
-    for name, vectors in query.vectors.items():
-        if name in indexes:
-            nearest, theirs = indexes[name].search_also(
-                np.asarray(vectors), members if query.members else None, k=query.k, min_score=query.min_scores[name],
-                exclude=query.exclude, within=query.within,
-            )  # fmt: skip
-            hits += [Hit(name, *row) for row in nearest] + [Hit(name, *row, member=True) for row in theirs]
+def _in_memory(indexes: dict[str, ExactIndex], queries: list[Query], members: Ids | None) -> list[list[Hit]]:
+    hits: list[list[Hit]] = [[] for _ in queries]
+    for name, index in indexes.items():
+        asking = [(query, into) for query, into in zip(queries, hits, strict=True) if name in query.vectors]
+        found = index.search_many([_ask(query, name, members) for query, _ in asking])
+        for (_, into), (near, theirs) in zip(asking, found, strict=True):
+            into += [Hit(name, *row) for row in near] + [Hit(name, *row, member=True) for row in theirs]
     return hits
+
+
+def _ask(query: Query, name: str, members: Ids | None) -> Ask:
+    theirs = members if query.members else None
+    vectors = np.asarray(query.vectors[name])
+    return Ask(vectors, query.k, query.min_scores[name], query.exclude, query.within, theirs)

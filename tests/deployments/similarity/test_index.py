@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from deployments.similarity import index as index_module
-from deployments.similarity.index import ExactIndex
+from deployments.similarity.index import Ask, ExactIndex
 from storage.vector_rows import PDQ_SPACE, VectorRows, VectorSpace
 
 FLOATS = VectorSpace("floats@1", 48)
@@ -90,6 +90,34 @@ def test_only_a_range_of_images_is_searched(space: VectorSpace) -> None:
     assert len(best) == 2 and all(9 < hit[0] <= 14 for hit in best)
 
 
+@pytest.mark.parametrize("space", [FLOATS, PDQ_SPACE], ids=["float", "binary"])
+@pytest.mark.parametrize("at_once", [1, 90 * 5, 2**23])
+def test_many_pictures_at_once_find_what_each_finds(
+    space: VectorSpace, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_module, "_AT_ONCE", at_once)
+    held, ids = rows(space, 90, 3), np.asarray([3, 12, 20])
+    index = ExactIndex(space)
+    index.extend(held)
+    asks = [
+        Ask(held.vectors[30:32], 4, -1.0),
+        Ask(held.vectors[40:41], 90, -1.0, exclude=13, images=ids),
+        Ask(held.vectors[:0], 4, -1.0),
+        Ask(held.vectors[36:39], 5, -1.0, within=(9, 14), images=ids),
+        Ask(held.vectors[36:39], 5, -1.0, within=(14, 20)),
+        Ask(held.vectors[20:23], 7, 0.1, exclude=7),
+    ]
+    found = index.search_many(asks)
+    for ask, (nearest, theirs) in zip(asks, found, strict=True):
+        ((alone, theirs_alone),) = index.search_many([ask])
+        for mine, wanted in ((nearest, alone), (theirs, theirs_alone)):
+            assert [hit[4] for hit in mine] == pytest.approx([hit[4] for hit in wanted], abs=1e-6)
+        if not space.binary:  # bit strings tie
+            assert [hit[:4] for hit in nearest] == [hit[:4] for hit in alone]
+    assert [len(nearest) for nearest, _ in found] == [8, 87, 0, 15, 15, len(found[5][0])] and found[5][0]
+    assert {hit[0] for hit in found[1][1]} == {3, 12, 20} and {hit[0] for hit in found[3][1]} == {12}
+
+
 def test_growing_by_parts_is_the_same_as_at_once() -> None:
     parts = [rows(FLOATS, count, seed, 1000 * seed) for seed, count in enumerate((1, 0, 1023, 1, 900, 2500))]
     grown, whole = ExactIndex(FLOATS), ExactIndex(FLOATS)
@@ -114,7 +142,7 @@ def test_later_rows_of_an_image_take_the_place_of_earlier_ones(space: VectorSpac
     assert len(found) == 6 * 300 and {hit[0] for hit in found} == set(range(100))
     assert all(hit[4] < 0.95 for hit in found if hit[0] in (40, 41)), "the old vectors would be found again"
     assert {hit[0] for hit in index.search(later.vectors, k=1, min_score=0.95)} == {40, 41}
-    among, theirs = index.search_also(old, np.asarray([40, 50]), **everything)
+    ((among, theirs),) = index.search_many([Ask(old, **everything, images=np.asarray([40, 50]))])
     assert len(among) == 6 * 300 and {hit[0] for hit in theirs} == {40, 50} and len(theirs) == 6 * 6
     assert {hit[0] for hit in index.search(old, within=(39, 42), **everything)} == {40, 41, 42}
 
