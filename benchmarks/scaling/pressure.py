@@ -31,7 +31,8 @@ CLIENTS = {"upload": 8, "search": 8}
 _PLURAL = {"upload": "uploads", "search": "searches"}
 _LIMIT_S = 120.0
 CLIENTS_KIND = "these clients"
-_REST = "others, and processes that ended"
+_REST = "others, ended processes, interrupts"
+_PHASES = ("before", "past", "after")
 _SHOWN_CORES = 0.02
 """Kinds of processes that use less in every phase have no row."""
 
@@ -178,8 +179,8 @@ def run(running: Running, pictures: list[Path], options: argparse.Namespace, con
     with Client(running.url, running.key) as client:
         ended = Counter(client.wait(crowd.ids, timeout_s=900).values())
     console.print(table(phases))
-    for one in phases:
-        console.print(f"{one.clients} clients, other answers: {dict(one.errors) or 'none'}")
+    for name, one in zip(_PHASES, phases, strict=True):
+        console.print(f"{name}, other answers: {dict(one.errors) or 'none'}")
     console.print(f"{len(crowd.ids)} uploads acknowledged, ended: {dict(ended)}")
     lost = [] if set(ended) <= {"PROCESSED"} else [f"acknowledged uploads ended otherwise: {dict(ended)}"]
     return lost + troubles(*phases, growth=options.growth)
@@ -187,7 +188,8 @@ def run(running: Running, pictures: list[Path], options: argparse.Namespace, con
 
 def table(phases: list[Phase]) -> Table:
     """A column for each phase."""
-    made = Table("", *(f"{one.clients} clients" for one in phases), title="at capacity and past it")
+    names = (f"{name}, {one.clients} clients" for name, one in zip(_PHASES, phases, strict=True))
+    made = Table("", *names, title="at capacity, past it and at capacity again")
     rows: dict[str, list[str]] = {
         "accepted/s": [f"{one.per_s():.2f}" for one in phases],
         "  uploads/s": [f"{one.per_s('upload'):.2f}" for one in phases],
@@ -239,6 +241,6 @@ def troubles(before: Phase, past: Phase, after: Phase, *, growth: float) -> list
         found.append(f"memory grew from {before.mib[1]:.0f} to {past.mib[1]:.0f} MiB")
     if not past.refused:
         found.append("nobody was turned away: these are not clients enough")
-    for one in (before, past, after):
-        found += [f"{one.clients} clients: {count} × {what}" for what, count in one.errors.items()]
+    for name, one in zip(_PHASES, (before, past, after), strict=True):
+        found += [f"{name}: {count} × {what}" for what, count in one.errors.items()]
     return found

@@ -1,6 +1,6 @@
 """Exact search in memory over the rows of one vector table. Knows nothing of Ray or S3."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ _BLOCK = 4096
 _NOBODY = -1
 """In place of an image's id: rows that others have replaced."""
 _AT_ONCE = 2**23
-"""Scores made at once, 32 MiB: a table is read once for all vectors whose scores fit in (``python -m benchmarks.index``)."""
+"""Scores made at once at most, 32 MiB: more would save little (``python -m benchmarks.index --together``)."""
 Row = tuple[int, int, int, tuple[float, float, float, float], float]
 """Image id, query row, stored region, stored box, score."""
 
@@ -68,10 +68,8 @@ class ExactIndex:
 
     def _packed(self, vectors: NDArray[Any]) -> NDArray[Any]:
         if self._space.binary:
-            packed: NDArray[Any] = np.ascontiguousarray(vectors, np.uint8).view(np.uint64)
-        else:
-            packed = np.ascontiguousarray(vectors, np.float32)
-        return packed.reshape(-1, self._vectors.shape[1])
+            return np.ascontiguousarray(vectors, np.uint8).view(np.uint64)
+        return np.ascontiguousarray(vectors, np.float32)
 
     def extend(self, rows: VectorRows) -> None:
         """Adds rows; memory grows by half at a time, so adding is cheap."""
@@ -121,11 +119,16 @@ class ExactIndex:
     def search_many(self, asks: Sequence[Ask]) -> list[tuple[list[Row], list[Row]]]:
         """The best rows for each of several pictures, and of the images that it names, best first.
 
-        The rows are read once for as many of them as ``_AT_ONCE`` lets through, and not for each.
+        Vectors of numbers are compared with all rows in one product for as many pictures as ``_AT_ONCE`` lets through; the
+        scores differ from those of one picture alone by rounding (below 1e-6).
         """
-        size = self._size  # read once: rows may be added meanwhile, behind these
         found: list[tuple[list[Row], list[Row]]] = []
-        for some in _together(asks, size):
+        while len(found) < len(asks):
+            size = self._size  # read once for all of these: rows may be added meanwhile, behind them
+            some = _together(asks[len(found) :], size)
+            if not size or not len(some[0].queries):
+                found.append(([], []))
+                continue
             rows: Any = slice(0, size) if some[0].within is None else self._rows_within(some[0].within, size)
             packed = [self._packed(ask.queries) for ask in some]
             scores = self._scores(np.concatenate(packed), rows)
@@ -182,14 +185,12 @@ class ExactIndex:
         return marks[:size]
 
 
-def _together(asks: Sequence[Ask], size: int) -> Iterator[list[Ask]]:
-    """The asks in their order, those beside each other together whose scores are made at once; ranges are read by themselves."""
-    some: list[Ask] = []
-    for ask in asks:
-        alone = ask.within is not None or (some and some[0].within is not None)
-        if some and (alone or size * (sum(len(one.queries) for one in some) + len(ask.queries)) > _AT_ONCE):
-            yield some
-            some = []
-        some.append(ask)
-    if some:
-        yield some
+def _together(asks: Sequence[Ask], size: int) -> Sequence[Ask]:
+    """The first of some asks, and those behind it whose scores are made with its own; ranges and empty ones stay alone."""
+    vectors = 0
+    for number, ask in enumerate(asks):
+        vectors += len(ask.queries)
+        alone = any(one.within is not None or not len(one.queries) for one in (asks[0], ask))
+        if number and (alone or size * vectors > _AT_ONCE):
+            return asks[:number]
+    return asks

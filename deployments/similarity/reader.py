@@ -141,8 +141,8 @@ class VectorReader:
             ConfigurationError: it may not search one of the tables.
             Unavailable: see ``refresh``.
         """
-        asked = {name for query in queries for name in query.vectors}
-        await self._refresh(asked | (versions or {}).keys(), versions or {})
+        asked = dict.fromkeys(name for query in queries for name in query.vectors)
+        await self._refresh(asked.keys() | (versions or {}).keys(), versions or {})
         members = await self._followed_members(queries)
         held = {name: self._followed[name] for name in asked}
         indexes = {name: followed.index for name, followed in held.items() if followed.approximate is None}

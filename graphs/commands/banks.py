@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from configs.facts import BankKind
-from graphs.commands.console import Home, a_number, console, say
+from graphs.commands.console import Home, console, say
 from storage.bank_export import Form
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _Relations = Annotated[
     list[str] | None, typer.Option("--relation", help="that counts: exact, copy, semantic; repeat for several")
 ]
 _Distance = Annotated[int | None, typer.Option(help="bits of 256 that a picture may differ from a PDQ hash")]
-_Score = Annotated[float | None, typer.Option(help="0 to 1; without, the threshold that made the link")]
+_Score = Annotated[float | None, typer.Option(help="without, the threshold that made the link", min=0.0, max=1.0)]
 
 
 def register(app: typer.Typer) -> None:
@@ -290,9 +290,7 @@ def release(bank: _Bank, member: int, home: Home = None) -> None:
 def calibrate(
     bank: _Bank,
     model_name: Annotated[str | None, typer.Option(help="whose pictures; default: the default model")] = None,
-    precision: Annotated[
-        float, typer.Option(help="wanted of matches with the bank", min=0.5, max=1.0, callback=a_number)
-    ] = 0.99,
+    precision: Annotated[float, typer.Option(help="wanted of matches with the bank", min=0.5, max=1.0)] = 0.99,
     pictures: Annotated[int, typer.Option(help="of the bank, and of others, at most", min=1, max=20_000)] = 300,
     queries: Annotated[int, typer.Option(help="edited pictures that are asked for", min=30, max=100_000)] = 540,
     seed: int = 1,

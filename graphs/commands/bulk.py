@@ -23,7 +23,7 @@ def backfill(
     cpus: Annotated[int, typer.Option(help="CPUs that the job may use", min=1, max=100_000)] = 1,
     gpus: Annotated[int, typer.Option(help="GPUs that the job may use", min=0, max=10_000)] = 0,
     reads_per_s: Annotated[
-        float | None, typer.Option(help="objects that it may read a second; unlimited without", min=0.001)
+        float | None, typer.Option(help="objects that it may read a second; unlimited without", min=0.001, max=1e9)
     ] = None,
     niceness: Annotated[int, typer.Option(help="of its processes: 0 runs level with the service", min=0, max=19)] = 10,
     segment: Annotated[

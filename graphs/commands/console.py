@@ -1,6 +1,5 @@
-"""What every command shares: where it prints, the option that names the installation, and what ranges let through."""
+"""What every command shares: where it prints, and the option that names the installation."""
 
-import math
 from pathlib import Path
 from typing import Annotated
 
@@ -12,17 +11,6 @@ Home = Annotated[
     Path | None,
     typer.Option(help="folder for all state; default: $SAFEGUARD_HOME, /var/lib/safeguard for root, ~/.safeguard"),
 ]
-
-
-def a_number(value: float | None) -> float | None:
-    """For the ``callback`` of an option with a range: NaN is below no minimum and above no maximum.
-
-    Raises:
-        typer.BadParameter: it is NaN.
-    """
-    if value is not None and math.isnan(value):
-        raise typer.BadParameter("nan is not a number")
-    return value
 
 
 def printable(words: str) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from graphs.commands.console import Home, a_number, console
+from graphs.commands.console import Home, console
 
 group = typer.Typer(no_args_is_help=True, help="API keys: make, list, rotate, revoke.")
 
@@ -23,7 +23,7 @@ def create(
     scope: Annotated[list[str], typer.Option(help="repeat for several: image:read, image:write, image:process, …")],
     days: Annotated[
         float | None,
-        typer.Option(help="days until it expires; never without", min=0.001, max=36_500, callback=a_number),
+        typer.Option(help="days until it expires; never without", min=0.001, max=36_500),
     ] = None,
     per_minute: Annotated[int | None, typer.Option(help="requests a minute; unlimited without", min=1)] = None,
     home: Home = None,
@@ -62,9 +62,7 @@ def revoke(name: str, home: Home = None) -> None:
 @group.command("rotate")
 def rotate(
     name: str,
-    overlap: Annotated[
-        float, typer.Option(help="hours for which the old key is still valid", min=0, max=8760, callback=a_number)
-    ] = 24.0,
+    overlap: Annotated[float, typer.Option(help="hours for which the old key is still valid", min=0, max=8760)] = 24.0,
     home: Home = None,
 ) -> None:
     """Replaces a key by a new one with the same rights and prints it; the old one goes on for a while."""

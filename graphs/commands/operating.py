@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from graphs.commands.console import Home, a_number, console, say
+from graphs.commands.console import Home, console, say
 
 
 def register(app: typer.Typer) -> None:
@@ -109,10 +109,8 @@ def demo(
 def calibrate(
     home: Home = None,
     model_name: Annotated[str | None, typer.Option(help="default: the default model")] = None,
-    precision: Annotated[float, typer.Option(help="wanted of copies", min=0.5, max=1.0, callback=a_number)] = 0.99,
-    semantic_precision: Annotated[
-        float, typer.Option(help="wanted of semantic matches", min=0.5, max=1.0, callback=a_number)
-    ] = 0.9,
+    precision: Annotated[float, typer.Option(help="wanted of copies", min=0.5, max=1.0)] = 0.99,
+    semantic_precision: Annotated[float, typer.Option(help="wanted of semantic matches", min=0.5, max=1.0)] = 0.9,
     pictures: Annotated[int, typer.Option(help="drawn from the corpus at most", min=1, max=20_000)] = 400,
     queries: Annotated[int, typer.Option(help="edited pictures that are asked for", min=30, max=100_000)] = 540,
     seed: int = 1,
@@ -154,7 +152,6 @@ def check(
             help="seconds for which an object without a row counts as an upload under way",
             min=0.0,
             max=31_536_000,
-            callback=a_number,
         ),
     ] = None,
 ) -> None:

@@ -151,9 +151,14 @@ def test_a_machine_that_is_slower_afterwards_counts_half() -> None:
         (phase(44, refused=7), "8.80 done/s past capacity, 10.00 at capacity"),
         (phase(50, refused=7, mib=2300.0), "memory grew from 2000 to 2300 MiB"),
         (phase(50), "nobody was turned away: these are not clients enough"),
-        (phase(50, refused=7, errors={"upload: 500": 3}), "16 clients: 3 × upload: 500"),
+        (phase(50, refused=7, errors={"upload: 500": 3}), "past: 3 × upload: 500"),
     ],
 )
 def test_past_capacity_is_not_good_otherwise(past: Phase, wrong: str) -> None:
     assert troubles(phase(50), past, phase(50), growth=0.1) == [wrong]
-    assert table([phase(50), past]).row_count > 5
+    assert table([phase(50), past, phase(50)]).row_count > 5
+
+
+def test_errors_at_capacity_are_told_too() -> None:
+    found = troubles(phase(50), phase(50, refused=7), phase(50, errors={"search: ReadTimeout": 2}), growth=0.1)
+    assert found == ["after: 2 × search: ReadTimeout"]
