@@ -8,6 +8,9 @@ from configs.settings import Settings
 from storage.errors import ConfigurationError, StorageFull, Unavailable
 
 _DISK_FULL = "53100"
+_SPARE = 2
+"""Connections beyond those asked for. They are kept like the others: opening one costs more than most statements, so a pool
+that closes what it opened in a hurry (SQLAlchemy's ``max_overflow``) is slowest when there is most to do."""
 KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_COUNT = 15, 5, 3
 """The server looks after so many seconds of silence whether a client's machine, or the way to it, is still there, and lets
 go of its locks after half a minute. The system's own limit is two hours."""
@@ -35,14 +38,14 @@ def create_engine(settings: Settings, *, pool_size: int | None = None) -> AsyncE
 
     Args:
         settings: gives address, pool size and the limit in seconds.
-        pool_size: connections to hold instead of the setting's.
+        pool_size: connections to hold instead of the setting's; ``_SPARE`` more where all are in use.
     Returns:
-        AsyncEngine; connections are tested before use, so a restarted server is noticed without a failed request.
+        AsyncEngine; connections are opened when they are needed, kept, and tested before use, so a restarted server is noticed without a failed request.
     """
     return create_async_engine(
         "postgresql+asyncpg" + database_dsn(settings).removeprefix("postgresql"),
-        pool_size=pool_size or settings.database_pool_size,
-        max_overflow=2,
+        pool_size=(pool_size or settings.database_pool_size) + _SPARE,
+        max_overflow=0,
         pool_timeout=settings.database_timeout_s,
         pool_pre_ping=True,
         hide_parameters=True,  # errors are logged with their statement; its values may be secrets
