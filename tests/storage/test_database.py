@@ -1,7 +1,14 @@
 """What every connection to PostgreSQL is given."""
 
+import asyncio
+from contextlib import AsyncExitStack
+
+import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
+
+from configs.settings import Settings
+from storage.database import create_engine
 
 
 async def test_the_server_notices_a_client_that_is_cut_off(engine: AsyncEngine) -> None:
@@ -13,3 +20,20 @@ async def test_the_server_notices_a_client_that_is_cut_off(engine: AsyncEngine) 
         ]
     assert idle_s + interval_s * count == 30
     assert unheard_ms == 30_000
+
+
+async def test_a_pool_keeps_the_connections_that_it_has_opened(servers: Settings) -> None:
+    engine = create_engine(servers, pool_size=1)
+
+    async def together(count: int) -> set[int]:
+        async with AsyncExitStack() as stack:
+            held = [await stack.enter_async_context(engine.connect()) for _ in range(count)]
+            return {(await one.execute(text("SELECT pg_backend_pid()"))).scalar_one() for one in held}
+
+    first = await together(3)
+    assert len(first) == 3 and await together(3) == first
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await together(4)
+    assert await together(3) == first
+    await engine.dispose()
