@@ -47,7 +47,7 @@ class Phase:
         refused: answers 429 and 503 with Retry-After, by status.
         errors: everything else, by what it was; among them refusals without Retry-After.
         mib: memory of the stack at the beginning and the end.
-        processed: images that came to an end.
+        processed_per_s: images that came to an end.
         told_s: Retry-After of the refusals, by kind.
         waiting: images in the queue at the end.
         cores: that each kind of process used, these clients among them, those that nobody used, and what is left of all.
@@ -59,7 +59,7 @@ class Phase:
     refused: Counter[int] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
     mib: tuple[float, float] = (0.0, 0.0)
-    processed: int = 0
+    processed_per_s: float = 0.0
     told_s: dict[str, list[float]] = field(default_factory=lambda: {kind: [] for kind in CLIENTS})
     waiting: int = 0
     cores: dict[str, float] = field(default_factory=dict)
@@ -71,7 +71,7 @@ class Phase:
 
     def done_per_s(self) -> float:
         """Images processed and searches answered, a second; uploads that only made the queue longer are not among them."""
-        return self.processed / self.seconds + self.per_s("search")
+        return self.processed_per_s + self.per_s("search")
 
     def quantile_s(self, kind: str, share: float) -> float:
         """Seconds; NaN where none was accepted."""
@@ -106,18 +106,19 @@ class Crowd:
             ]
             await asyncio.sleep(warm_s)
             first = await asyncio.to_thread(pss_mib, settings)
-            phase = self.phase = Phase(count)
-            begun, before, spent = (
-                time.monotonic(),
-                await self._count("PROCESSED"),
-                await asyncio.to_thread(_cpu_s, settings),
-            )
+            # Readings take their time on a busy machine, so each has its own clock.
+            ended, ended_at = await self._count("PROCESSED"), time.monotonic()
+            spent, spent_at = await asyncio.to_thread(_cpu_s, settings)
+            phase, begun = Phase(count), time.monotonic()
+            self.phase = phase
             await asyncio.sleep(seconds)
-            phase.seconds, phase.processed = time.monotonic() - begun, await self._count("PROCESSED") - before
-            phase.cores = cores(spent, await asyncio.to_thread(_cpu_s, settings), phase.seconds)
+            phase.seconds = time.monotonic() - begun
+            self.phase = Phase(count)  # an answer counts for the phase in which it was asked for
+            phase.processed_per_s = (await self._count("PROCESSED") - ended) / (time.monotonic() - ended_at)
+            now, now_at = await asyncio.to_thread(_cpu_s, settings)
+            phase.cores = cores(spent, now, now_at - spent_at)
             phase.cores[_REST] = float(os.cpu_count() or 1) - sum(phase.cores.values())
             phase.waiting = await self._count("UPLOADED")
-            self.phase = Phase(count)  # an answer counts for the phase in which it was asked for
             phase.mib = (first, await asyncio.to_thread(pss_mib, settings))
             self._ended = True
             await asyncio.gather(*work)
@@ -162,12 +163,12 @@ class Crowd:
         return answer
 
 
-def _cpu_s(settings: Settings) -> dict[tuple[str, int, float], float]:
+def _cpu_s(settings: Settings) -> tuple[dict[tuple[str, int, float], float], float]:
+    """Processor time by process, that of these clients and what nobody used among them; and the middle of the reading."""
+    begun, stack = time.monotonic(), cpu_s(settings)
     own, machine = psutil.Process(), psutil.cpu_times()
-    return cpu_s(settings) | {
-        (CLIENTS_KIND, own.pid, own.create_time()): sum(own.cpu_times()[:2]),
-        ("idle", 0, 0.0): machine.idle + machine.iowait,
-    }
+    own_s = {(CLIENTS_KIND, own.pid, own.create_time()): sum(own.cpu_times()[:2])}
+    return stack | own_s | {("idle", 0, 0.0): machine.idle + machine.iowait}, (begun + time.monotonic()) / 2
 
 
 def run(running: Running, pictures: list[Path], options: argparse.Namespace, console: Console) -> list[str]:
@@ -194,7 +195,7 @@ def table(phases: list[Phase]) -> Table:
         "accepted/s": [f"{one.per_s():.2f}" for one in phases],
         "  uploads/s": [f"{one.per_s('upload'):.2f}" for one in phases],
         "  searches/s": [f"{one.per_s('search'):.2f}" for one in phases],
-        "images processed/s": [f"{one.processed / one.seconds:.2f}" for one in phases],
+        "images processed/s": [f"{one.processed_per_s:.2f}" for one in phases],
         "done/s: processed and searches": [f"{one.done_per_s():.2f}" for one in phases],
         "images waiting at the end": [str(one.waiting) for one in phases],
         "refused with Retry-After": [", ".join(f"{n} × {s}" for s, n in one.refused.items()) or "0" for one in phases],

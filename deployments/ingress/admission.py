@@ -36,6 +36,8 @@ class _Queue:
     read_at: float = -math.inf
     due: float = -math.inf
     per_s: float | None = None
+    seen_s: float = 0.0
+    """For how long the queue was seen to be worked off; what a moment shows says little of a long time."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
@@ -48,7 +50,9 @@ class _Queue:
         since_s = now - self.read_at
         if found.left:
             per_s = max(0, self.counted - found.left) / since_s
-            weight = 1.0 if self.per_s is None else 1.0 - math.exp(-since_s / _SMOOTH_S)
+            self.seen_s += since_s
+            # The mean of all that was seen, until that is long: batches end together, and the first second may show none.
+            weight = max(since_s / self.seen_s, 1.0 - math.exp(-since_s / _SMOOTH_S))
             self.per_s = (self.per_s or 0.0) + weight * (per_s - (self.per_s or 0.0))
         self.waiting = self.counted = found.waiting
         self.newest, self.read_at = found.newest, now
@@ -117,4 +121,5 @@ class AdmissionControl:
     def _room_s(self, queue: _Queue) -> float:
         if queue.per_s is None:
             return _UNKNOWN_S
-        return min(_MOST_S, max(1.0, self._limit * _ROOM / queue.per_s)) if queue.per_s else _MOST_S
+        most = min(_MOST_S, max(_UNKNOWN_S, queue.seen_s))
+        return min(most, max(1.0, self._limit * _ROOM / queue.per_s)) if queue.per_s else most

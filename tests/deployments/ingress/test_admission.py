@@ -114,6 +114,22 @@ async def test_the_wait_is_what_a_twentieth_of_the_queue_takes(own: AsyncEngine)
     await control.admit("m")
 
 
+async def test_a_first_second_in_which_nothing_ended_is_soon_forgotten(own: AsyncEngine) -> None:
+    await fill(own, "m", "UPLOADED", 200)
+    clock = Clock()
+    control = AdmissionControl(own, 80, {"m"}, clock=clock)
+    waits = [(await refusal(control)).retry_after_s]
+    for ended in (0, 0, 0, 6, 0, 6, 0, 6):  # 2.25 a second, in batches
+        clock.now += 1
+        await claim_first(own, ended)
+        waits.append((await refusal(control)).retry_after_s)
+    assert max(waits) == 10 and waits[-1] == pytest.approx(80 * 0.05 / 2.25)
+    clock.now += 30
+    assert 1.7 < (await refusal(control)).retry_after_s < 40, (
+        "nothing for half a minute: no longer than it was looked at"
+    )
+
+
 async def test_many_are_told_to_stay_away_for_longer(own: AsyncEngine) -> None:
     await fill(own, "m", "UPLOADED", 10)
     clock = Clock()
