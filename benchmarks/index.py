@@ -204,9 +204,9 @@ def main() -> None:
     others.add_argument("--from-s3", action="store_true")
     others.add_argument("--together", action="store_true")
     options = parser.parse_args()
-    if options.queries < PICTURES:
-        parser.error(f"--queries must be {PICTURES} at least")
     if options.together:
+        if not PICTURES <= options.queries <= options.rows // VECTORS:
+            parser.error(f"--queries must be {PICTURES} to {options.rows // VECTORS}, the pictures of these rows")
         together(options, Console(width=130))
         return
     if options.from_s3:

@@ -33,7 +33,9 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(
         None, description="postgresql://user:password@host:port/name; unset: the embedded server's"
     )
-    database_pool_size: int = Field(8, ge=1, le=200, description="connections a replica may hold")
+    database_pool_size: int = Field(
+        8, ge=1, le=200, description="connections of a replica, and two more where all are in use; all are kept"
+    )
     database_timeout_s: float = Field(10.0, gt=0, description="limit for connecting, and for one statement")
 
     s3_endpoint: str | None = Field(

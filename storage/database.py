@@ -38,9 +38,10 @@ def create_engine(settings: Settings, *, pool_size: int | None = None) -> AsyncE
 
     Args:
         settings: gives address, pool size and the limit in seconds.
-        pool_size: connections to hold instead of the setting's; ``_SPARE`` more where all are in use.
+        pool_size: connections instead of the setting's; ``_SPARE`` more where all are in use.
     Returns:
-        AsyncEngine; connections are opened when they are needed, kept, and tested before use, so a restarted server is noticed without a failed request.
+        AsyncEngine; connections are opened when they are needed, kept, and tested before use, so a restarted server is noticed
+        without a failed request.
     """
     return create_async_engine(
         "postgresql+asyncpg" + database_dsn(settings).removeprefix("postgresql"),

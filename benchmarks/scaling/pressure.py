@@ -47,7 +47,7 @@ class Phase:
         refused: answers 429 and 503 with Retry-After, by status.
         errors: everything else, by what it was; among them refusals without Retry-After.
         mib: memory of the stack at the beginning and the end.
-        processed_per_s: images that came to an end.
+        processed_per_s: images that came to an end, a second.
         told_s: Retry-After of the refusals, by kind.
         waiting: images in the queue at the end.
         cores: that each kind of process used, these clients among them, those that nobody used, and what is left of all.

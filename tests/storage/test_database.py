@@ -25,15 +25,20 @@ async def test_the_server_notices_a_client_that_is_cut_off(engine: AsyncEngine) 
 async def test_a_pool_keeps_the_connections_that_it_has_opened(servers: Settings) -> None:
     engine = create_engine(servers, pool_size=1)
 
-    async def together(count: int) -> set[int]:
-        async with AsyncExitStack() as stack:
-            held = [await stack.enter_async_context(engine.connect()) for _ in range(count)]
-            return {(await one.execute(text("SELECT pg_backend_pid()"))).scalar_one() for one in held}
+    async def together(stack: AsyncExitStack) -> set[int]:
+        held = [await stack.enter_async_context(engine.connect()) for _ in range(3)]
+        return {(await one.execute(text("SELECT pg_backend_pid()"))).scalar_one() for one in held}
 
-    first = await together(3)
-    assert len(first) == 3 and await together(3) == first
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.2):
-            await together(4)
-    assert await together(3) == first
-    await engine.dispose()
+    try:
+        async with AsyncExitStack() as stack:
+            first = await together(stack)
+        assert len(first) == 3
+        async with AsyncExitStack() as stack:
+            assert await together(stack) == first
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.2), engine.connect():
+                    pass
+        async with AsyncExitStack() as stack:
+            assert await together(stack) == first
+    finally:
+        await engine.dispose()
