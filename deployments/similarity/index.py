@@ -15,7 +15,7 @@ _BLOCK = 4096
 _NOBODY = -1
 """In place of an image's id: rows that others have replaced."""
 _AT_ONCE = 2**23
-"""Scores made at once at most, 32 MiB: more would save little (``python -m benchmarks.index --together``)."""
+"""Scores made at once at most, 32 MiB; ``python -m benchmarks.index --together`` prints what that saves."""
 Row = tuple[int, int, int, tuple[float, float, float, float], float]
 """Image id, query row, stored region, stored box, score."""
 
@@ -132,6 +132,8 @@ class ExactIndex:
             rows: Any = slice(0, size) if some[0].within is None else self._rows_within(some[0].within, size)
             packed = [self._packed(ask.queries) for ask in some]
             scores = self._scores(np.concatenate(packed), rows)
+            if self._replaced:
+                scores[:, self._image_ids[rows] == _NOBODY] = -np.inf
             ends = np.cumsum([len(one) for one in packed])[:-1]
             found += [self._best(ask, own, rows, size) for ask, own in zip(some, np.split(scores, ends), strict=True)]
         return found
@@ -139,9 +141,6 @@ class ExactIndex:
     def _best(self, ask: Ask, scores: NDArray[np.float32], rows: Any, size: int) -> tuple[list[Row], list[Row]]:
         if ask.exclude is not None:
             scores[:, self._image_ids[rows] == ask.exclude] = -np.inf
-        if self._replaced:
-            scores[:, self._image_ids[rows] == _NOBODY] = -np.inf
-        places = np.arange(size) if ask.within is None else rows
         theirs = None if ask.images is None else self._marks(ask.images, size)[rows]
         found: tuple[list[Row], list[Row]] = ([], [])
         for row, line in enumerate(scores):
@@ -149,8 +148,9 @@ class ExactIndex:
             chosen = [above] if theirs is None else [above, above[theirs[above]]]
             for some, into in zip(chosen, found, strict=False):
                 best = some if len(some) <= ask.k else some[np.argpartition(line[some], len(some) - ask.k)[-ask.k :]]
+                places = best if ask.within is None else rows[best]
                 into += [
-                    self._row(int(hit), row, float(score)) for hit, score in zip(places[best], line[best], strict=True)
+                    self._row(int(place), row, float(score)) for place, score in zip(places, line[best], strict=True)
                 ]
         for one in found:
             one.sort(key=lambda hit: -hit[4])

@@ -22,8 +22,7 @@ def create(
     name: str,
     scope: Annotated[list[str], typer.Option(help="repeat for several: image:read, image:write, image:process, …")],
     days: Annotated[
-        float | None,
-        typer.Option(help="days until it expires; never without", min=0.001, max=36_500),
+        float | None, typer.Option(help="days until it expires; never without", min=0.001, max=36_500)
     ] = None,
     per_minute: Annotated[int | None, typer.Option(help="requests a minute; unlimited without", min=1)] = None,
     home: Home = None,
