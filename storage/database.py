@@ -1,7 +1,10 @@
 """The asyncpg engine: made inside the process and on the loop that uses it. Imports configs and errors only."""
 
-from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
+import time
+from typing import Any
+
+from sqlalchemy import event, text
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from configs.settings import Settings
@@ -11,6 +14,9 @@ _DISK_FULL = "53100"
 _SPARE = 2
 """Connections beyond those asked for. They are kept like the others: opening one costs more than most statements, so a pool
 that closes what it opened in a hurry (SQLAlchemy's ``max_overflow``) is slowest when there is most to do."""
+_IDLE_S = 5.0
+"""A connection that nobody has used for longer is asked before it is used: what lies between may have forgotten it without a
+word, and a machine that is gone says none. Sooner it is not: a server that ends closes the connection, and asyncpg knows."""
 KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_COUNT = 15, 5, 3
 """The server looks after so many seconds of silence whether a client's machine, or the way to it, is still there, and lets
 go of its locks after half a minute. The system's own limit is two hours."""
@@ -43,12 +49,11 @@ def create_engine(settings: Settings, *, pool_size: int | None = None) -> AsyncE
         AsyncEngine; connections are opened when they are needed, kept, and tested before use, so a restarted server is noticed
         without a failed request.
     """
-    return create_async_engine(
+    engine = create_async_engine(
         "postgresql+asyncpg" + database_dsn(settings).removeprefix("postgresql"),
         pool_size=(pool_size or settings.database_pool_size) + _SPARE,
         max_overflow=0,
         pool_timeout=settings.database_timeout_s,
-        pool_pre_ping=True,
         hide_parameters=True,  # errors are logged with their statement; its values may be secrets
         connect_args={
             "timeout": settings.database_timeout_s,
@@ -63,6 +68,31 @@ def create_engine(settings: Settings, *, pool_size: int | None = None) -> AsyncE
             },
         },
     )
+    event.listen(engine.sync_engine, "checkout", _test)
+    event.listen(engine.sync_engine, "checkin", _note)
+    return engine
+
+
+def _note(_: Any, record: Any) -> None:
+    record.info["used"] = time.monotonic()
+
+
+def _test(connection: Any, record: Any, _: Any) -> None:
+    """Called by the pool as a connection is taken; in place of its own ``pool_pre_ping``, which asks each time, in three
+    round trips of which SQLAlchemy needs two for a proxy (PgBouncer).
+
+    Raises:
+        InvalidatePoolError: the connection has ended; the pool opens another, and tests none that is older than this moment.
+    """
+    if not connection.driver_connection.is_closed():
+        if time.monotonic() - record.info.get("used", time.monotonic()) < _IDLE_S:
+            return
+        try:
+            connection.ping()
+            return
+        except Exception as error:  # whatever is wrong with it
+            raise InvalidatePoolError("the connection to the database has ended") from error
+    raise InvalidatePoolError("the connection to the database has ended")
 
 
 def reading(engine: AsyncEngine) -> AsyncConnection:

@@ -5,7 +5,7 @@ import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import insert, or_, select, text, update
+from sqlalchemy import bindparam, insert, or_, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.sql import func
@@ -88,6 +88,12 @@ async def create_key(
     return key
 
 
+_BY_HASH = select(
+    col(ApiKey.id), col(ApiKey.name), col(ApiKey.scopes), col(ApiKey.rate_limit), col(ApiKey.revoked_at),
+    (col(ApiKey.expires_at) <= func.now()).label("expired"),
+).where(col(ApiKey.hash) == bindparam("key_hash"))  # fmt: skip
+
+
 async def authenticate(engine: AsyncEngine, key: str) -> Principal:
     """Who this key belongs to. Looked up by hash on each call, so a revocation acts at once.
 
@@ -95,12 +101,8 @@ async def authenticate(engine: AsyncEngine, key: str) -> Principal:
         Unauthenticated: unknown, expired or revoked.
         RateLimited: more requests in this minute than the key may make.
     """
-    statement = select(
-        col(ApiKey.id), col(ApiKey.name), col(ApiKey.scopes), col(ApiKey.rate_limit), col(ApiKey.revoked_at),
-        (col(ApiKey.expires_at) <= func.now()).label("expired"),
-    ).where(col(ApiKey.hash) == _hash(key))  # fmt: skip
     async with reading(engine) as connection:
-        row = (await connection.execute(statement)).one_or_none()
+        row = (await connection.execute(_BY_HASH, {"key_hash": _hash(key)})).one_or_none()
         if row is None or row.revoked_at is not None or row.expired:
             raise Unauthenticated("the key is unknown, expired or revoked")
         if row.rate_limit is not None:
