@@ -4,6 +4,7 @@ what the rest get. The third phase shows what the machine, and all that was stor
 import argparse
 import asyncio
 import itertools
+import json
 import os
 import random
 import time
@@ -11,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
+import aiohttp
 import numpy as np
 import psutil
 from rich.console import Console
@@ -86,7 +87,7 @@ class Crowd:
         self._running, self._url = running, f"{running.url}/api/v1"
         self._pictures = [file.read_bytes() for file in pictures]
         self._numbers = itertools.count()
-        self._http: httpx.AsyncClient
+        self._http: aiohttp.ClientSession
         self._ended = False
         self.phase = Phase(0)
         self.ids: list[int] = []
@@ -94,10 +95,11 @@ class Crowd:
     async def run(self, times: int, *, warm_s: float, seconds: float) -> Phase:
         """Lets ``times`` × ``CLIENTS`` at the service; what they see in the first ``warm_s`` seconds counts for nothing."""
         count, settings = times * sum(CLIENTS.values()), self._running.settings
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
         headers = {"Authorization": f"Bearer {self._running.key}"}
         self._ended = False
-        async with httpx.AsyncClient(headers=headers, timeout=_LIMIT_S, limits=limits) as self._http:
+        # aiohttp: these clients share the cores with the service, and httpx takes more of them.
+        connector, limit = aiohttp.TCPConnector(limit=0), aiohttp.ClientTimeout(total=_LIMIT_S)
+        async with aiohttp.ClientSession(headers=headers, timeout=limit, connector=connector) as self._http:
             self.phase = Phase(count)
             work = [
                 asyncio.create_task(self._client(kind, random.Random(f"{kind}{number}")))
@@ -135,32 +137,36 @@ class Crowd:
         while not self._ended:
             phase, begun = self.phase, time.perf_counter()
             try:
-                answer = await self._send(kind, draw)
-            except httpx.HTTPError as error:
+                status, retry_after, body = await self._send(kind, draw)
+            except (aiohttp.ClientError, TimeoutError) as error:
                 phase.errors[f"{kind}: {type(error).__name__}"] += 1
                 await asyncio.sleep(1.0)
                 continue
-            if answer.status_code in (200, 201):
+            if status in (200, 201):
                 phase.times_ms[kind].append(1000 * (time.perf_counter() - begun))
-            elif answer.status_code in (429, 503) and answer.headers.get("retry-after", "").isdigit():
-                phase.refused[answer.status_code] += 1
-                phase.told_s[kind].append(float(answer.headers["retry-after"]))
+            elif status in (429, 503) and retry_after.isdigit():
+                phase.refused[status] += 1
+                phase.told_s[kind].append(float(retry_after))
                 await asyncio.sleep(phase.told_s[kind][-1])
             else:
-                phase.errors[f"{kind}: {answer.status_code} {answer.text[:80]}"] += 1
+                phase.errors[f"{kind}: {status} {body[:80]}"] += 1
                 await asyncio.sleep(1.0)
 
-    async def _send(self, kind: str, draw: random.Random) -> httpx.Response:
-        data = draw.choice(self._pictures)
+    async def _send(self, kind: str, draw: random.Random) -> tuple[int, str, str]:
+        data, form, path = draw.choice(self._pictures), aiohttp.FormData(), "search"
         if kind == "search":
-            return await self._http.post(f"{self._url}/search", data={"k": "10"}, files={"file": ("a.jpg", data)})
-        number = next(self._numbers)
-        form = {"name": f"{number}.jpg", "model_name": MODEL}
-        file = ("a.jpg", data + number.to_bytes(4, "big"), "image/jpeg")
-        answer = await self._http.post(f"{self._url}/image", data=form, files={"file": file})
-        if answer.status_code == 201:
-            self.ids.append(int(answer.json()["id"]))
-        return answer
+            form.add_field("k", "10")
+        else:
+            number, path = next(self._numbers), "image"
+            form.add_field("name", f"{number}.jpg")
+            form.add_field("model_name", MODEL)
+            data += number.to_bytes(4, "big")
+        form.add_field("file", data, filename="a.jpg", content_type="image/jpeg")
+        async with self._http.post(f"{self._url}/{path}", data=form) as answer:
+            body = await answer.text()
+        if path == "image" and answer.status == 201:
+            self.ids.append(int(json.loads(body)["id"]))
+        return answer.status, answer.headers.get("retry-after", ""), body
 
 
 def _cpu_s(settings: Settings) -> tuple[dict[tuple[str, int, float], float], float]:
