@@ -2,6 +2,7 @@
 
 import time
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import event, text
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError
@@ -95,9 +96,14 @@ def _test(connection: Any, record: Any, _: Any) -> None:
     raise InvalidatePoolError("the connection to the database has ended")
 
 
+_READING: WeakKeyDictionary[AsyncEngine, AsyncEngine] = WeakKeyDictionary()
+
+
 def reading(engine: AsyncEngine) -> AsyncConnection:
     """A connection for single statements: each is its own transaction, which saves two round trips."""
-    return engine.execution_options(isolation_level="AUTOCOMMIT").connect()
+    if engine not in _READING:  # making it anew takes as long as taking a connection
+        _READING[engine] = engine.execution_options(isolation_level="AUTOCOMMIT")
+    return _READING[engine].connect()
 
 
 async def ping(engine: AsyncEngine) -> None:
