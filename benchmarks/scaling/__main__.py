@@ -1,15 +1,15 @@
 """Does the service grow and shrink with its load, and does it keep its pace when far more is asked than it can do?
 
     python -m benchmarks.scaling PHOTOS [--locust .venv-load/bin/locust] [--profile quiet:45:2:2,ramp:60:2:10,…]
-    python -m benchmarks.scaling PHOTOS --past-capacity [--times 8] [--seconds 60]
+    python -m benchmarks.scaling PHOTOS --past-capacity [--times 8] [--rounds 2] [--seconds 45]
 
 Brings the service up in a folder of its own (removed afterwards) and stores pictures. The first form lets the users of the
 load test follow a profile, records every second, and writes autoscaling.csv and autoscaling.png; exit code 1 if an
 acknowledged upload is not PROCESSED in the end, a request failed, or replicas did not go up in the burst and down after it.
-The second one fills a queue of ``--queue-limit`` images, asks for eight times as much, and for the first load again; exit
-code 1 if under nine tenths of what is done at capacity (images processed and searches answered, mean of before and after) is
-done past it, memory grows by more than ``--growth``, somebody is refused without Retry-After, or an acknowledged upload is
-lost. Run it alone.
+The second one fills a queue of ``--queue-limit`` images, and asks for as much as that takes and for eight times as much, in
+turns; exit code 1 if under nine tenths of what is done at capacity (images processed and searches answered, means of the
+phases) is done past it, memory grows by more than ``--growth``, somebody is refused without Retry-After, or an acknowledged
+upload is lost. Run it alone.
 """
 
 import argparse
@@ -36,7 +36,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT, help="folder of the picture and the CSV")
     parser.add_argument("--past-capacity", action="store_true")
     parser.add_argument("--times", type=int, default=8, help="past capacity: times as many clients")
-    parser.add_argument("--seconds", type=float, default=60.0, help="past capacity: that each of the three is measured")
+    rounds = {"type": int, "choices": range(1, 10), "metavar": "N", "default": 2}
+    parser.add_argument("--rounds", **rounds, help="past capacity: phases past it, and one more at it")
+    parser.add_argument("--seconds", type=float, default=45.0, help="past capacity: that each phase is measured")
     parser.add_argument("--warm-s", type=float, default=45.0, help="past capacity: until replicas have been added")
     parser.add_argument("--queue-limit", type=int, default=200, help="past capacity: images that may wait")
     parser.add_argument("--growth", type=float, default=0.1, help="past capacity: share by which memory may grow")

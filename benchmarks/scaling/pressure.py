@@ -1,8 +1,9 @@
-"""Past capacity: as many clients as fill the service, eight times as many, and the first ones again; who is turned away, and
-what the rest get. The third phase shows what the machine, and all that was stored meanwhile, have changed by themselves."""
+"""Past capacity: as many clients as fill the service and eight times as many, in turns; who is turned away, and what the rest
+get. Phases at capacity around each one past it show what the machine, and all that was stored meanwhile, change by themselves."""
 
 import argparse
 import asyncio
+import contextlib
 import itertools
 import json
 import os
@@ -33,7 +34,6 @@ _PLURAL = {"upload": "uploads", "search": "searches"}
 _LIMIT_S = 120.0
 CLIENTS_KIND = "these clients"
 _REST = "others, ended processes, interrupts"
-_PHASES = ("before", "past", "after")
 _SHOWN_CORES = 0.02
 """Kinds of processes that use less in every phase have no row."""
 
@@ -88,7 +88,7 @@ class Crowd:
         self._pictures = [file.read_bytes() for file in pictures]
         self._numbers = itertools.count()
         self._http: aiohttp.ClientSession
-        self._ended = False
+        self._ended = asyncio.Event()
         self.phase = Phase(0)
         self.ids: list[int] = []
 
@@ -96,7 +96,7 @@ class Crowd:
         """Lets ``times`` × ``CLIENTS`` at the service; what they see in the first ``warm_s`` seconds counts for nothing."""
         count, settings = times * sum(CLIENTS.values()), self._running.settings
         headers = {"Authorization": f"Bearer {self._running.key}"}
-        self._ended = False
+        self._ended = asyncio.Event()
         # aiohttp: these clients share the cores with the service, and httpx takes more of them.
         connector, limit = aiohttp.TCPConnector(limit=0), aiohttp.ClientTimeout(total=_LIMIT_S)
         async with aiohttp.ClientSession(headers=headers, timeout=limit, connector=connector) as self._http:
@@ -122,7 +122,7 @@ class Crowd:
             phase.cores[_REST] = float(os.cpu_count() or 1) - sum(phase.cores.values())
             phase.waiting = await self._count("UPLOADED")
             phase.mib = (first, await asyncio.to_thread(pss_mib, settings))
-            self._ended = True
+            self._ended.set()
             await asyncio.gather(*work)
         return phase
 
@@ -134,23 +134,28 @@ class Crowd:
         return int(count or 0)
 
     async def _client(self, kind: str, draw: random.Random) -> None:
-        while not self._ended:
+        while not self._ended.is_set():
             phase, begun = self.phase, time.perf_counter()
             try:
                 status, retry_after, body = await self._send(kind, draw)
             except (aiohttp.ClientError, TimeoutError) as error:
                 phase.errors[f"{kind}: {type(error).__name__}"] += 1
-                await asyncio.sleep(1.0)
+                await self._stay_away(1.0)
                 continue
             if status in (200, 201):
                 phase.times_ms[kind].append(1000 * (time.perf_counter() - begun))
             elif status in (429, 503) and retry_after.isdigit():
                 phase.refused[status] += 1
                 phase.told_s[kind].append(float(retry_after))
-                await asyncio.sleep(phase.told_s[kind][-1])
+                await self._stay_away(phase.told_s[kind][-1])
             else:
                 phase.errors[f"{kind}: {status} {body[:80]}"] += 1
-                await asyncio.sleep(1.0)
+                await self._stay_away(1.0)
+
+    async def _stay_away(self, seconds: float) -> None:
+        """Whoever is away as the phase ends does not come back."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._ended.wait(), seconds)
 
     async def _send(self, kind: str, draw: random.Random) -> tuple[int, str, str]:
         data, form, path = draw.choice(self._pictures), aiohttp.FormData(), "search"
@@ -180,23 +185,38 @@ def _cpu_s(settings: Settings) -> tuple[dict[tuple[str, int, float], float], flo
 def run(running: Running, pictures: list[Path], options: argparse.Namespace, console: Console) -> list[str]:
     """Measures at capacity, past it and at capacity again, prints all; returns what must not be."""
     crowd = Crowd(running, pictures)
-    phases = []
-    for times, warm_s in ((1, options.warm_s), (options.times, options.warm_s / 2), (1, options.warm_s / 2)):
+    at: list[Phase] = []
+    past: list[Phase] = []
+    for turn in range(2 * options.rounds + 1):
+        times, phases = (options.times, past) if turn % 2 else (1, at)
+        warm_s = options.warm_s / (2 if turn else 1)
         phases.append(asyncio.run(crowd.run(times, warm_s=warm_s, seconds=options.seconds)))
     with Client(running.url, running.key) as client:
         ended = Counter(client.wait(crowd.ids, timeout_s=900).values())
-    console.print(table(phases))
-    for name, one in zip(_PHASES, phases, strict=True):
-        console.print(f"{name}, other answers: {dict(one.errors) or 'none'}")
+    console.print(table(at, past))
+    kept = mean(past) / mean(at)
+    console.print(f"{mean(past):.2f} done/s past capacity, {mean(at):.2f} at capacity: {kept:.3f} of it")
     console.print(f"{len(crowd.ids)} uploads acknowledged, ended: {dict(ended)}")
     lost = [] if set(ended) <= {"PROCESSED"} else [f"acknowledged uploads ended otherwise: {dict(ended)}"]
-    return lost + troubles(*phases, growth=options.growth)
+    return lost + troubles(at, past, growth=options.growth)
 
 
-def table(phases: list[Phase]) -> Table:
-    """A column for each phase."""
-    names = (f"{name}, {one.clients} clients" for name, one in zip(_PHASES, phases, strict=True))
-    made = Table("", *names, title="at capacity, past it and at capacity again")
+def mean(phases: list[Phase]) -> float:
+    """Done a second, over phases."""
+    return sum(one.done_per_s() for one in phases) / len(phases)
+
+
+def table(at: list[Phase], past: list[Phase]) -> Table:
+    """A column for each phase, in the order in which they were.
+
+    Args:
+        at: at capacity, one more than ``past``.
+    """
+    phases = [one for pair in itertools.zip_longest(at, past) for one in pair if one is not None]
+    names = (
+        f"{'past it' if any(one is other for other in past) else 'at it'}, {one.clients} clients" for one in phases
+    )
+    made = Table("", *names, title="at capacity and past it, in turns")
     rows: dict[str, list[str]] = {
         "accepted/s": [f"{one.per_s():.2f}" for one in phases],
         "  uploads/s": [f"{one.per_s('upload'):.2f}" for one in phases],
@@ -233,21 +253,21 @@ KEPT = 0.9
 """Of what is done a second at capacity, at least so much must be done past it."""
 
 
-def troubles(before: Phase, past: Phase, after: Phase, *, growth: float) -> list[str]:
+def troubles(at: list[Phase], past: list[Phase], *, growth: float) -> list[str]:
     """What must not be, a line each.
 
     Args:
-        before, after: at capacity; the mean of both is what ``past`` is measured by.
-        growth: share by which memory may have grown from the end of the first phase to that of the second.
+        at, past: phases at capacity and past it, by whose means one is measured by the other.
+        growth: share by which memory may have grown from the end of the first phase at capacity to that of the last past it.
     """
     found = []
-    capacity = (before.done_per_s() + after.done_per_s()) / 2
-    if past.done_per_s() < KEPT * capacity:
-        found.append(f"{past.done_per_s():.2f} done/s past capacity, {capacity:.2f} at capacity")
-    if past.mib[1] > (1 + growth) * before.mib[1]:
-        found.append(f"memory grew from {before.mib[1]:.0f} to {past.mib[1]:.0f} MiB")
-    if not past.refused:
+    if mean(past) < KEPT * mean(at):
+        found.append(f"{mean(past):.2f} done/s past capacity, {mean(at):.2f} at capacity")
+    if past[-1].mib[1] > (1 + growth) * at[0].mib[1]:
+        found.append(f"memory grew from {at[0].mib[1]:.0f} to {past[-1].mib[1]:.0f} MiB")
+    if not all(one.refused for one in past):
         found.append("nobody was turned away: these are not clients enough")
-    for name, one in zip(_PHASES, (before, past, after), strict=True):
-        found += [f"{name}: {count} × {what}" for what, count in one.errors.items()]
+    for name, phases in (("at capacity", at), ("past capacity", past)):
+        errors = sum((one.errors for one in phases), Counter())
+        found += [f"{name}: {count} × {what}" for what, count in errors.items()]
     return found

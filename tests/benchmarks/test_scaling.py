@@ -129,7 +129,7 @@ def phase(accepted: int, *, mib: float = 2000.0, refused: int = 0, errors: dict[
 
 
 def test_past_capacity_is_good_where_the_pace_is_kept() -> None:
-    assert troubles(phase(50), phase(46, refused=7, mib=2150.0), phase(50), growth=0.1) == []
+    assert troubles([phase(50), phase(50)], [phase(46, refused=7, mib=2150.0)], growth=0.1) == []
     assert (
         phase(50).per_s() == 10.0 and phase(50).per_s("search") == 5.0 and phase(50).quantile_s("search", 0.95) == 0.9
     )
@@ -141,8 +141,10 @@ def test_what_only_made_the_queue_longer_was_not_done() -> None:
     assert filling.per_s() == 10.0 and filling.done_per_s() == 8.0
 
 
-def test_a_machine_that_is_slower_afterwards_counts_half() -> None:
-    assert troubles(phase(50), phase(42, refused=7), phase(40), growth=0.1) == []
+def test_a_machine_that_becomes_slower_is_measured_by_what_it_did_meanwhile() -> None:
+    at, past = [phase(50), phase(45), phase(40)], [phase(44, refused=7), phase(39, refused=7)]
+    assert troubles(at, past, growth=0.1) == []
+    assert troubles(at[:2], past, growth=0.1) == ["8.30 done/s past capacity, 9.50 at capacity"]
 
 
 @pytest.mark.parametrize(
@@ -151,14 +153,22 @@ def test_a_machine_that_is_slower_afterwards_counts_half() -> None:
         (phase(44, refused=7), "8.80 done/s past capacity, 10.00 at capacity"),
         (phase(50, refused=7, mib=2300.0), "memory grew from 2000 to 2300 MiB"),
         (phase(50), "nobody was turned away: these are not clients enough"),
-        (phase(50, refused=7, errors={"upload: 500": 3}), "past: 3 × upload: 500"),
+        (phase(50, refused=7, errors={"upload: 500": 3}), "past capacity: 3 × upload: 500"),
     ],
 )
 def test_past_capacity_is_not_good_otherwise(past: Phase, wrong: str) -> None:
-    assert troubles(phase(50), past, phase(50), growth=0.1) == [wrong]
-    assert table([phase(50), past, phase(50)]).row_count > 5
+    at = [phase(50), phase(50)]
+    assert troubles(at, [past], growth=0.1) == [wrong]
+    made = table(at, [past])
+    assert made.row_count > 5
+    assert [column.header for column in made.columns] == [
+        "",
+        "at it, 16 clients",
+        "past it, 16 clients",
+        "at it, 16 clients",
+    ]
 
 
 def test_errors_at_capacity_are_told_too() -> None:
-    found = troubles(phase(50), phase(50, refused=7), phase(50, errors={"search: ReadTimeout": 2}), growth=0.1)
-    assert found == ["after: 2 × search: ReadTimeout"]
+    at = [phase(50), phase(50, errors={"search: TimeoutError": 2})]
+    assert troubles(at, [phase(50, refused=7)], growth=0.1) == ["at capacity: 2 × search: TimeoutError"]
