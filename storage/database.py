@@ -1,12 +1,13 @@
 """The asyncpg engine: made inside the process and on the loop that uses it. Imports configs and errors only."""
 
 import time
-from typing import Any
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import event, text
-from sqlalchemy.exc import DBAPIError, InvalidatePoolError
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError, DisconnectionError, EmulatedDBAPIException, InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from configs.settings import Settings
 from storage.errors import ConfigurationError, StorageFull, Unavailable
@@ -16,8 +17,9 @@ _SPARE = 2
 """Connections beyond those asked for. They are kept like the others: opening one costs more than most statements, so a pool
 that closes what it opened in a hurry (SQLAlchemy's ``max_overflow``) is slowest when there is most to do."""
 _IDLE_S = 5.0
-"""A connection that nobody has used for longer is asked before it is used: what lies between may have forgotten it without a
-word, and a machine that is gone says none. Sooner it is not: a server that ends closes the connection, and asyncpg knows."""
+"""A connection that nobody has used for longer is asked before it is used, since a machine that is gone, or something on the
+way that has forgotten the connection, says nothing of it. Before that it is only looked at: a server that ends closes its
+connections. Long enough for a busy replica to ask none, and shorter than any client waits for a server to be started again."""
 KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_COUNT = 15, 5, 3
 """The server looks after so many seconds of silence whether a client's machine, or the way to it, is still there, and lets
 go of its locks after half a minute. The system's own limit is two hours."""
@@ -47,8 +49,8 @@ def create_engine(settings: Settings, *, pool_size: int | None = None) -> AsyncE
         settings: gives address, pool size and the limit in seconds.
         pool_size: connections instead of the setting's; ``_SPARE`` more where all are in use.
     Returns:
-        AsyncEngine; connections are opened when they are needed, kept, and tested before use, so a restarted server is noticed
-        without a failed request.
+        AsyncEngine; connections are opened when they are needed, kept, and looked at before use (``_IDLE_S``), so a server that
+        was restarted is noticed without a failed statement. One that broke unheard a moment ago fails a statement.
     """
     engine = create_async_engine(
         "postgresql+asyncpg" + database_dsn(settings).removeprefix("postgresql"),
@@ -74,26 +76,31 @@ def create_engine(settings: Settings, *, pool_size: int | None = None) -> AsyncE
     return engine
 
 
-def _note(_: Any, record: Any) -> None:
+def _note(_: DBAPIConnection | None, record: ConnectionPoolEntry) -> None:
     record.info["used"] = time.monotonic()
 
 
-def _test(connection: Any, record: Any, _: Any) -> None:
+def _test(connection: DBAPIConnection, record: ConnectionPoolEntry, _: PoolProxiedConnection) -> None:
     """Called by the pool as a connection is taken; in place of its own ``pool_pre_ping``, which asks each time, in three
     round trips of which SQLAlchemy needs two for a proxy (PgBouncer).
 
     Raises:
-        InvalidatePoolError: the connection has ended; the pool opens another, and tests none that is older than this moment.
+        InvalidatePoolError: the connection has ended; the pool opens another in its place, and in that of all older ones.
+        DisconnectionError: it does not answer; the pool opens another in its place.
     """
-    if not connection.driver_connection.is_closed():
-        if time.monotonic() - record.info.get("used", time.monotonic()) < _IDLE_S:
+    driver = record.driver_connection
+    if driver is not None and not driver.is_closed():
+        used = record.info.get("used")
+        if used is None or time.monotonic() - used < _IDLE_S:
             return
         try:
             connection.ping()
+        except (EmulatedDBAPIException, OSError, TimeoutError) as error:
+            if not driver.is_closed():
+                raise DisconnectionError("a connection to the database does not answer") from error
+        else:
             return
-        except Exception as error:  # whatever is wrong with it
-            raise InvalidatePoolError("the connection to the database has ended") from error
-    raise InvalidatePoolError("the connection to the database has ended")
+    raise InvalidatePoolError("a connection to the database has ended")
 
 
 _READING: WeakKeyDictionary[AsyncEngine, AsyncEngine] = WeakKeyDictionary()
@@ -101,7 +108,7 @@ _READING: WeakKeyDictionary[AsyncEngine, AsyncEngine] = WeakKeyDictionary()
 
 def reading(engine: AsyncEngine) -> AsyncConnection:
     """A connection for single statements: each is its own transaction, which saves two round trips."""
-    if engine not in _READING:  # making it anew takes as long as taking a connection
+    if engine not in _READING:  # making it costs time, too
         _READING[engine] = engine.execution_options(isolation_level="AUTOCOMMIT")
     return _READING[engine].connect()
 

@@ -11,6 +11,7 @@ import random
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 
 import aiohttp
@@ -29,7 +30,7 @@ from storage.database import create_engine
 
 MODEL = "safeguard-v1"
 CLIENTS = {"upload": 8, "search": 8}
-"""At capacity: the queue is full of what these upload, and a pipeline has these searches in work."""
+"""At capacity: the queue is full of what these upload, and two pipelines have these searches in work."""
 _PLURAL = {"upload": "uploads", "search": "searches"}
 _LIMIT_S = 120.0
 CLIENTS_KIND = "these clients"
@@ -88,7 +89,7 @@ class Crowd:
         self._pictures = [file.read_bytes() for file in pictures]
         self._numbers = itertools.count()
         self._http: aiohttp.ClientSession
-        self._ended = asyncio.Event()
+        self._ended: asyncio.Event
         self.phase = Phase(0)
         self.ids: list[int] = []
 
@@ -97,7 +98,6 @@ class Crowd:
         count, settings = times * sum(CLIENTS.values()), self._running.settings
         headers = {"Authorization": f"Bearer {self._running.key}"}
         self._ended = asyncio.Event()
-        # aiohttp: these clients share the cores with the service, and httpx takes more of them.
         connector, limit = aiohttp.TCPConnector(limit=0), aiohttp.ClientTimeout(total=_LIMIT_S)
         async with aiohttp.ClientSession(headers=headers, timeout=limit, connector=connector) as self._http:
             self.phase = Phase(count)
@@ -183,7 +183,7 @@ def _cpu_s(settings: Settings) -> tuple[dict[tuple[str, int, float], float], flo
 
 
 def run(running: Running, pictures: list[Path], options: argparse.Namespace, console: Console) -> list[str]:
-    """Measures at capacity, past it and at capacity again, prints all; returns what must not be."""
+    """Measures at capacity and past it in turns, prints all; returns what must not be."""
     crowd = Crowd(running, pictures)
     at: list[Phase] = []
     past: list[Phase] = []
@@ -194,8 +194,8 @@ def run(running: Running, pictures: list[Path], options: argparse.Namespace, con
     with Client(running.url, running.key) as client:
         ended = Counter(client.wait(crowd.ids, timeout_s=900).values())
     console.print(table(at, past))
-    kept = mean(past) / mean(at)
-    console.print(f"{mean(past):.2f} done/s past capacity, {mean(at):.2f} at capacity: {kept:.3f} of it")
+    kept = f"{mean(past) / mean(at):.3f}" if mean(at) else "no share"
+    console.print(f"{mean(past):.2f} done/s past capacity, {mean(at):.2f} at capacity: {kept} of it")
     console.print(f"{len(crowd.ids)} uploads acknowledged, ended: {dict(ended)}")
     lost = [] if set(ended) <= {"PROCESSED"} else [f"acknowledged uploads ended otherwise: {dict(ended)}"]
     return lost + troubles(at, past, growth=options.growth)
@@ -212,11 +212,12 @@ def table(at: list[Phase], past: list[Phase]) -> Table:
     Args:
         at: at capacity, one more than ``past``.
     """
-    phases = [one for pair in itertools.zip_longest(at, past) for one in pair if one is not None]
-    names = (
-        f"{'past it' if any(one is other for other in past) else 'at it'}, {one.clients} clients" for one in phases
-    )
-    made = Table("", *names, title="at capacity and past it, in turns")
+    named = [
+        (name, one) for pair in zip_longest(at, past) for name, one in zip(("at", "past"), pair, strict=True) if one
+    ]
+    phases = [one for _, one in named]
+    columns = (f"{name} it, {one.clients} clients" for name, one in named)
+    made = Table("", *columns, title="at capacity and past it, in turns")
     rows: dict[str, list[str]] = {
         "accepted/s": [f"{one.per_s():.2f}" for one in phases],
         "  uploads/s": [f"{one.per_s('upload'):.2f}" for one in phases],
@@ -226,7 +227,7 @@ def table(at: list[Phase], past: list[Phase]) -> Table:
         "images waiting at the end": [str(one.waiting) for one in phases],
         "refused with Retry-After": [", ".join(f"{n} × {s}" for s, n in one.refused.items()) or "0" for one in phases],
         **{
-            f"  {kinds}: number, median s": [_told(one.told_s[kind]) for one in phases]
+            f"  {kinds}: number, p50, p95 s": [_told(one.told_s[kind]) for one in phases]
             for kind, kinds in _PLURAL.items()
         },
         "other answers": [str(one.errors.total()) for one in phases],
@@ -246,7 +247,8 @@ def _times(phase: Phase, kind: str) -> str:
 
 
 def _told(waits_s: list[float]) -> str:
-    return f"{len(waits_s)}, {np.median(waits_s):.0f}" if waits_s else "0"
+    p50, p95 = np.quantile(waits_s, (0.5, 0.95)) if waits_s else (0.0, 0.0)
+    return f"{len(waits_s)}, {p50:.0f}, {p95:.0f}" if waits_s else "0"
 
 
 KEPT = 0.9
@@ -261,12 +263,14 @@ def troubles(at: list[Phase], past: list[Phase], *, growth: float) -> list[str]:
         growth: share by which memory may have grown from the end of the first phase at capacity to that of the last past it.
     """
     found = []
+    if not mean(at):
+        found.append("nothing was done at capacity")
     if mean(past) < KEPT * mean(at):
         found.append(f"{mean(past):.2f} done/s past capacity, {mean(at):.2f} at capacity")
     if past[-1].mib[1] > (1 + growth) * at[0].mib[1]:
         found.append(f"memory grew from {at[0].mib[1]:.0f} to {past[-1].mib[1]:.0f} MiB")
     if not all(one.refused for one in past):
-        found.append("nobody was turned away: these are not clients enough")
+        found.append("nobody was turned away in a phase past capacity: these are not clients enough")
     for name, phases in (("at capacity", at), ("past capacity", past)):
         errors = sum((one.errors for one in phases), Counter())
         found += [f"{name}: {count} × {what}" for what, count in errors.items()]

@@ -20,6 +20,7 @@ _SHARE = 0.05
 _SMOOTH_S = 30.0
 _ROOM = 0.05
 """Of the limit: a refused client is told to come back when so much of the queue is worked off, since others come then too."""
+_RETURNS = 1.0
 _UNKNOWN_S = 10.0
 _MOST_S = 120.0
 _MOST_QUEUES = 1_000
@@ -91,7 +92,7 @@ class AdmissionControl:
         if not self._limit:
             return
         if model_name not in self._queues:
-            self._queues[model_name] = _Queue(Crowd(0.0, _MOST_S, clock=self._clock))
+            self._queues[model_name] = _Queue(Crowd(0.0, _MOST_S, returns=_RETURNS, clock=self._clock))
         queue = self._queues[model_name]
         self._queues.move_to_end(model_name)
         while len(self._queues) > _MOST_QUEUES:

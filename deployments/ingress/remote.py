@@ -25,6 +25,7 @@ _ANSWER = ("RUNNING", "PENDING_MIGRATION")
 
 _LEAST_S, _MOST_S = 2.0, 60.0
 """Of the time that a search that is turned away should wait."""
+_RETURNS = 2.0
 
 
 async def call(handle: Any, timeout_s: float, *arguments: Any, stop: bool = True) -> Any:
@@ -83,7 +84,7 @@ class RemotePlatform:
         self._reader = reader
         self._writer = writer
         self._timeout_s = call_timeout_s
-        self._searching = Crowd(_LEAST_S, _MOST_S)
+        self._searching = Crowd(_LEAST_S, _MOST_S, returns=_RETURNS)
 
     async def search(self, data: bytes, model_name: str, k: int, exclude: int | None) -> list[Found]:
         """See ``Platform.search``."""

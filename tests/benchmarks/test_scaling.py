@@ -152,7 +152,7 @@ def test_a_machine_that_becomes_slower_is_measured_by_what_it_did_meanwhile() ->
     [
         (phase(44, refused=7), "8.80 done/s past capacity, 10.00 at capacity"),
         (phase(50, refused=7, mib=2300.0), "memory grew from 2000 to 2300 MiB"),
-        (phase(50), "nobody was turned away: these are not clients enough"),
+        (phase(50), "nobody was turned away in a phase past capacity: these are not clients enough"),
         (phase(50, refused=7, errors={"upload: 500": 3}), "past capacity: 3 × upload: 500"),
     ],
 )
@@ -167,6 +167,16 @@ def test_past_capacity_is_not_good_otherwise(past: Phase, wrong: str) -> None:
         "past it, 16 clients",
         "at it, 16 clients",
     ]
+
+
+def test_somebody_must_be_turned_away_in_every_phase_past_capacity() -> None:
+    past = [phase(50, refused=7), phase(50)]
+    assert len(troubles([phase(50)] * 3, past, growth=0.1)) == 1
+    assert troubles([phase(50)] * 3, [past[0]] * 2, growth=0.1) == []
+
+
+def test_a_service_that_does_nothing_keeps_no_pace() -> None:
+    assert troubles([phase(0)] * 2, [phase(0, refused=7)], growth=0.1) == ["nothing was done at capacity"]
 
 
 def test_errors_at_capacity_are_told_too() -> None:

@@ -7,10 +7,10 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from benchmarks.drills.relay import RESET, Fate
+from benchmarks.drills.relay import RESET, STALL, Fate
 from configs.settings import Settings
 from storage import database
-from storage.database import create_engine
+from storage.database import create_engine, reading
 from tests.relayed import behind_relay
 
 
@@ -100,12 +100,22 @@ async def test_only_a_connection_that_was_idle_for_long_is_asked_before_it_is_us
         await own.dispose()
 
 
-async def test_an_idle_connection_that_breaks_when_it_is_asked_is_replaced_without_a_failed_statement(
-    servers: Settings, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("fate", "kept"), [(RESET, 0), (STALL, 1)])
+async def test_an_idle_connection_that_is_found_dead_is_replaced_without_a_failed_statement(
+    servers: Settings, monkeypatch: pytest.MonkeyPatch, fate: str, kept: int
 ) -> None:
     monkeypatch.setattr(database, "_IDLE_S", 0.0)
-    async with behind_relay(servers) as (relay, engine):
-        before = await _backends(engine, 1)
-        relay.disturb(iter([Fate(RESET, False, 1, 0.0)]))
-        after = await _backends(engine, 1)
-        assert len(after) == 1 and after != before
+    async with behind_relay(servers.model_copy(update={"database_timeout_s": 1.0})) as (relay, engine):
+        before = await _backends(engine, 2)
+        relay.disturb(iter([Fate(fate, False, 1, 30.0)]))
+        after = await _backends(engine, 2)
+        # One that has ended tells of the server, and all are opened anew; one that does not answer tells of itself.
+        assert len(after) == 2 and len(after & before) == kept
+
+
+async def test_single_statements_go_on_after_the_pool_was_closed(servers: Settings) -> None:
+    own = create_engine(servers, pool_size=1)
+    for _ in range(2):
+        async with reading(own) as connection:
+            assert (await connection.execute(text("SELECT 1"))).scalar_one() == 1
+        await own.dispose()
