@@ -10,6 +10,7 @@ import os
 import random
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
@@ -22,8 +23,7 @@ from rich.table import Table
 from sqlalchemy import text
 
 from benchmarks.client import Client
-from benchmarks.memory import cores, cpu_s
-from benchmarks.scaling.recorder import pss_mib
+from benchmarks.memory import cores, cpu_s, memory
 from configs.settings import Settings
 from graphs.service import Running
 from storage.database import create_engine
@@ -35,8 +35,8 @@ _PLURAL = {"upload": "uploads", "search": "searches"}
 _LIMIT_S = 120.0
 CLIENTS_KIND = "these clients"
 _REST = "others, ended processes, interrupts"
-_SHOWN_CORES = 0.02
-"""Kinds of processes that use less in every phase have no row."""
+_SHOWN_CORES, _SHOWN_MIB = 0.02, 10.0
+"""Kinds of processes that use less in every phase, or whose memory is never further from that at first, have no row."""
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Phase:
         times_ms: of accepted requests, by kind.
         refused: answers 429 and 503 with Retry-After, by status.
         errors: everything else, by what it was; among them refusals without Retry-After.
-        mib: memory of the stack at the beginning and the end.
+        mib: memory of the stack at the beginning and the end, by kind of process; proportional set size.
         processed_per_s: images that came to an end, a second.
         told_s: Retry-After of the refusals, by kind.
         waiting: images in the queue at the end.
@@ -60,7 +60,7 @@ class Phase:
     times_ms: dict[str, list[float]] = field(default_factory=lambda: {kind: [] for kind in CLIENTS})
     refused: Counter[int] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
-    mib: tuple[float, float] = (0.0, 0.0)
+    mib: tuple[Mapping[str, float], Mapping[str, float]] = field(default_factory=lambda: ({}, {}))
     processed_per_s: float = 0.0
     told_s: dict[str, list[float]] = field(default_factory=lambda: {kind: [] for kind in CLIENTS})
     waiting: int = 0
@@ -74,6 +74,10 @@ class Phase:
     def done_per_s(self) -> float:
         """Images processed and searches answered, a second; uploads that only made the queue longer are not among them."""
         return self.processed_per_s + self.per_s("search")
+
+    def all_mib(self) -> float:
+        """Memory of all kinds at the end."""
+        return sum(self.mib[1].values())
 
     def quantile_s(self, kind: str, share: float) -> float:
         """Seconds; NaN where none was accepted."""
@@ -107,7 +111,7 @@ class Crowd:
                 for number in range(times * clients)
             ]
             await asyncio.sleep(warm_s)
-            first = await asyncio.to_thread(pss_mib, settings)
+            first = await asyncio.to_thread(_pss_mib, settings)
             # Readings take their time on a busy machine, so each has its own clock.
             ended, ended_at = await self._count("PROCESSED"), time.monotonic()
             spent, spent_at = await asyncio.to_thread(_cpu_s, settings)
@@ -121,7 +125,7 @@ class Crowd:
             phase.cores = cores(spent, now, now_at - spent_at)
             phase.cores[_REST] = float(os.cpu_count() or 1) - sum(phase.cores.values())
             phase.waiting = await self._count("UPLOADED")
-            phase.mib = (first, await asyncio.to_thread(pss_mib, settings))
+            phase.mib = (first, await asyncio.to_thread(_pss_mib, settings))
             self._ended.set()
             await asyncio.gather(*work)
         return phase
@@ -172,6 +176,10 @@ class Crowd:
         if path == "image" and answer.status == 201:
             self.ids.append(int(json.loads(body)["id"]))
         return answer.status, answer.headers.get("retry-after", ""), body
+
+
+def _pss_mib(settings: Settings) -> dict[str, float]:
+    return {kind: held.pss_mib for kind, held in memory(settings).items()}
 
 
 def _cpu_s(settings: Settings) -> tuple[dict[tuple[str, int, float], float], float]:
@@ -232,9 +240,16 @@ def table(at: list[Phase], past: list[Phase]) -> Table:
         },
         "other answers": [str(one.errors.total()) for one in phases],
         **{f"accepted {kinds}: p50, p95 s": [_times(one, kind) for one in phases] for kind, kinds in _PLURAL.items()},
-        "memory at the start, MiB": [f"{one.mib[0]:.0f}" for one in phases],
-        "memory at the end, MiB": [f"{one.mib[1]:.0f}" for one in phases],
+        "MiB at the start": [f"{sum(one.mib[0].values()):.0f}" for one in phases],
+        "MiB at the end": [f"{one.all_mib():.0f}" for one in phases],
     }
+    grown = {
+        kind
+        for one in phases
+        for kind, mib in one.mib[1].items()
+        if abs(mib - phases[0].mib[0].get(kind, 0.0)) > _SHOWN_MIB
+    }
+    rows |= {f"  {kind}": [f"{one.mib[1].get(kind, 0.0):.0f}" for one in phases] for kind in sorted(grown)}
     kinds = sorted({kind for one in phases for kind, used in one.cores.items() if used >= _SHOWN_CORES})
     rows |= {f"cores: {kind}": [f"{one.cores.get(kind, 0.0):.2f}" for one in phases] for kind in kinds}
     for name, values in rows.items():
@@ -267,8 +282,8 @@ def troubles(at: list[Phase], past: list[Phase], *, growth: float) -> list[str]:
         found.append("nothing was done at capacity")
     if mean(past) < KEPT * mean(at):
         found.append(f"{mean(past):.2f} done/s past capacity, {mean(at):.2f} at capacity")
-    if past[-1].mib[1] > (1 + growth) * at[0].mib[1]:
-        found.append(f"memory grew from {at[0].mib[1]:.0f} to {past[-1].mib[1]:.0f} MiB")
+    if past[-1].all_mib() > (1 + growth) * at[0].all_mib():
+        found.append(f"memory grew from {at[0].all_mib():.0f} to {past[-1].all_mib():.0f} MiB")
     if not all(one.refused for one in past):
         found.append("nobody was turned away in a phase past capacity: these are not clients enough")
     for name, phases in (("at capacity", at), ("past capacity", past)):

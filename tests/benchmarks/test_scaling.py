@@ -125,7 +125,15 @@ def test_replicas_go_up_and_come_down(counts: list[dict[str, int]], wrong: list[
 def phase(accepted: int, *, mib: float = 2000.0, refused: int = 0, errors: dict[str, int] | None = None) -> Phase:
     times = {"upload": [100.0] * accepted, "search": [900.0] * accepted}
     refusals = Counter({503: refused}) if refused else Counter()
-    return Phase(16, 10.0, times, refusals, Counter(errors), (2000.0, mib), processed_per_s=accepted / 10)
+    return Phase(
+        16,
+        10.0,
+        times,
+        refusals,
+        Counter(errors),
+        ({}, {"Ingress": 50.0, "S3": mib - 50}),
+        processed_per_s=accepted / 10,
+    )
 
 
 def test_past_capacity_is_good_where_the_pace_is_kept() -> None:
