@@ -8,8 +8,8 @@ load test follow a profile, records every second, and writes autoscaling.csv and
 acknowledged upload is not PROCESSED in the end, a request failed, or replicas did not go up in the burst and down after it.
 The second one fills a queue of ``--queue-limit`` images, and asks for as much as that takes and for eight times as much, in
 turns; exit code 1 if under nine tenths of what is done at capacity (images processed and searches answered, means of the
-phases) is done past it, memory grows by more than ``--growth``, somebody is refused without Retry-After, or an acknowledged
-upload is lost. Run it alone.
+phases) is done past it, memory is larger then by more than ``--growth``, somebody is refused without Retry-After, or an
+acknowledged upload is lost. Run it alone.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=45.0, help="past capacity: that each phase is measured")
     parser.add_argument("--warm-s", type=float, default=45.0, help="past capacity: until replicas have been added")
     parser.add_argument("--queue-limit", type=int, default=200, help="past capacity: images that may wait")
-    parser.add_argument("--growth", type=float, default=0.1, help="past capacity: share by which memory may grow")
+    parser.add_argument("--growth", type=float, default=0.05, help="past capacity: share by which memory may be larger")
     options = parser.parse_args()
     console = Console(width=150, highlight=False)
     with installation() as home:

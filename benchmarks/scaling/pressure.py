@@ -275,15 +275,17 @@ def troubles(at: list[Phase], past: list[Phase], *, growth: float) -> list[str]:
 
     Args:
         at, past: phases at capacity and past it, by whose means one is measured by the other.
-        growth: share by which memory may have grown from the end of the first phase at capacity to that of the last past it.
+        growth: share by which memory may be larger past capacity than at it, at the ends of phases. That it grows from phase to
+            phase, with what is stored and held, is in the table.
     """
     found = []
     if not mean(at):
         found.append("nothing was done at capacity")
     if mean(past) < KEPT * mean(at):
         found.append(f"{mean(past):.2f} done/s past capacity, {mean(at):.2f} at capacity")
-    if past[-1].all_mib() > (1 + growth) * at[0].all_mib():
-        found.append(f"memory grew from {at[0].all_mib():.0f} to {past[-1].all_mib():.0f} MiB")
+    calm, pressed = (sum(one.all_mib() for one in phases) / len(phases) for phases in (at, past))
+    if pressed > (1 + growth) * calm:
+        found.append(f"{pressed:.0f} MiB past capacity, {calm:.0f} at capacity")
     if not all(one.refused for one in past):
         found.append("nobody was turned away in a phase past capacity: these are not clients enough")
     for name, phases in (("at capacity", at), ("past capacity", past)):

@@ -159,7 +159,7 @@ def test_a_machine_that_becomes_slower_is_measured_by_what_it_did_meanwhile() ->
     ("past", "wrong"),
     [
         (phase(44, refused=7), "8.80 done/s past capacity, 10.00 at capacity"),
-        (phase(50, refused=7, mib=2300.0), "memory grew from 2000 to 2300 MiB"),
+        (phase(50, refused=7, mib=2300.0), "2300 MiB past capacity, 2000 at capacity"),
         (phase(50), "nobody was turned away in a phase past capacity: these are not clients enough"),
         (phase(50, refused=7, errors={"upload: 500": 3}), "past capacity: 3 × upload: 500"),
     ],
