@@ -98,7 +98,7 @@ def _skew(scene: Scene) -> None:
 
 CLOCKS = (
     Drill(
-        "skew-database", f"all leases end {_JUMP_S} s earlier, then later, as if the database's clock jumped", _jump, 2
+        "skew-database", f"all leases end {_JUMP_S} s earlier, then later, as if the database's clock jumped", _jump, 4
     ),
     Drill(
         "skew-pipeline", f"a pipeline whose clock is {_SKEW_S} s behind, then one that is ahead", _skew, lacks=_lacks
