@@ -25,7 +25,7 @@ from graphs.service import up
 from storage.errors import SafeGuardError, Unavailable
 from storage.job_tables import Job, JobStatus
 
-_PHOTOS = 96
+_PHOTOS = 192
 _CPUS = 3
 """Two on this machine, which has at least so many, one on the other."""
 _SHORT_S = 20.0
