@@ -5,7 +5,7 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy import event, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DBAPIError, DisconnectionError, EmulatedDBAPIException, InvalidatePoolError
+from sqlalchemy.exc import DBAPIError, EmulatedDBAPIException, InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
@@ -85,8 +85,8 @@ def _test(connection: DBAPIConnection, record: ConnectionPoolEntry, _: PoolProxi
     round trips of which SQLAlchemy needs two for a proxy (PgBouncer).
 
     Raises:
-        InvalidatePoolError: the connection has ended; the pool opens another in its place, and in that of all older ones.
-        DisconnectionError: it does not answer; the pool opens another in its place.
+        InvalidatePoolError: the connection has ended or does not answer; the pool opens another in its place, and in that of
+            all older ones, which the same thing may have befallen.
     """
     driver = record.driver_connection
     if driver is not None and not driver.is_closed():
@@ -95,11 +95,9 @@ def _test(connection: DBAPIConnection, record: ConnectionPoolEntry, _: PoolProxi
             return
         try:
             connection.ping()
-        except (EmulatedDBAPIException, OSError, TimeoutError) as error:
-            if not driver.is_closed():
-                raise DisconnectionError("a connection to the database does not answer") from error
-        else:
             return
+        except (EmulatedDBAPIException, OSError, TimeoutError) as error:
+            raise InvalidatePoolError("a connection to the database does not answer") from error
     raise InvalidatePoolError("a connection to the database has ended")
 
 

@@ -31,7 +31,7 @@ _CPUS = 3
 _SHORT_S = 20.0
 _DEAD_S = 180.0
 """Ray asks a node every 3 s, waits 10 s for each answer and gives it up after five that did not come."""
-_JOB_S = 400.0
+_JOB_S = 800.0
 _SHARES = (0.1, 0.5)
 _BETWEEN_S = 15.0
 """So long at least the network is whole between the cuts: the answers that did not come are counted anew."""

@@ -39,7 +39,9 @@ def main() -> None:
     rounds = {"type": int, "choices": range(1, 10), "metavar": "N", "default": 2}
     parser.add_argument("--rounds", **rounds, help="past capacity: phases past it, and one more at it")
     parser.add_argument("--seconds", type=float, default=45.0, help="past capacity: that each phase is measured")
-    parser.add_argument("--warm-s", type=float, default=45.0, help="past capacity: until replicas have been added")
+    parser.add_argument(
+        "--warm-s", type=float, default=45.0, help="past capacity: before the first phase; half before others"
+    )
     parser.add_argument("--queue-limit", type=int, default=200, help="past capacity: images that may wait")
     parser.add_argument("--growth", type=float, default=0.05, help="past capacity: share by which memory may be larger")
     options = parser.parse_args()

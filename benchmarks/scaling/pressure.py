@@ -246,8 +246,8 @@ def table(at: list[Phase], past: list[Phase]) -> Table:
     grown = {
         kind
         for one in phases
-        for kind, mib in one.mib[1].items()
-        if abs(mib - phases[0].mib[0].get(kind, 0.0)) > _SHOWN_MIB
+        for kind in {**phases[0].mib[0], **one.mib[1]}
+        if abs(one.mib[1].get(kind, 0.0) - phases[0].mib[0].get(kind, 0.0)) > _SHOWN_MIB
     }
     rows |= {f"  {kind}": [f"{one.mib[1].get(kind, 0.0):.0f}" for one in phases] for kind in sorted(grown)}
     kinds = sorted({kind for one in phases for kind, used in one.cores.items() if used >= _SHOWN_CORES})

@@ -45,7 +45,7 @@ def test_however_many_come_a_few_are_turned_away_for_each_that_is_let_in(clients
 def test_where_room_can_be_taken_later_fewer_come_for_nothing(clients: int, room_per_s: float) -> None:
     _, came, let_in = played(clients, room_per_s, 600, returns=1.0, most_room=60.0)
     assert let_in > 0.97 * 300 * room_per_s
-    assert came < 2.2 * let_in
+    assert 1.7 * let_in < came < 2.2 * let_in
     _, more, as_many = played(clients, room_per_s, 600, returns=2.0, most_room=60.0)
     assert more / as_many > 1.25 * came / let_in
 
