@@ -1,11 +1,59 @@
 """PDQ: the published hash of a published picture, and eight orientations that are found again."""
 
 import numpy as np
+import pytest
 from skimage import data
 
 from deployments.vision.pdq import ORIENTATIONS, hamming, pdq_hashes
 from deployments.vision.pdq import turned as turned_hashes
 from tests.service.pictures import NAMES, photo
+
+CHELSEA = """
+5feb5321f01da156898e2bf629a5d3438412cdbd23f48942464526315db33ffd
+39d09eb576271efdce537f34cd2d208c8e63eac6c667cb18a841c1969d921cb0
+0abef98ba5480bfcdcdb81dc7cf079e9d147671776a123e813108c9b08e68557
+6c85b41f6372b457db06d59e90788a26df36c06c933261b2fd146b3cc8c7b61a
+5febacdef01d5ea9898ed48929a52cbc8412324223f476bd4645ddce7db3d002
+4afe2e74a548f403dedb7ea37cf08616d14798e876a1dc171310776428e67aa8
+39d0e14a3625e1038e5380cfc52ddf738e639539c66734e7a8413e699d92e34f
+6c854be063704ba8db062a65907875d9df363f9393329e4dfd1494c3c8c749e5
+"""
+"""What ThreatExchange's C++, in the package pdqhash 0.2.8, makes of it in eight orientations, as all hashes of this page."""
+WAVES = {
+    (300, 200): (100, "557cff965574ff9a5534aac7553cffd6aa830069aa8b0069aac35029aacbc029"),
+    (64, 64): (82, "af0680a9321e0b290156a8a9dd5602f91556aea9755ffffe0003aaa95ffd5556"),
+    (40, 57): (55, "007d60776eb5c08a63d5180a47dd20aa0bf584aa7ffda2aa5ffda2aa4aa95555"),
+    (511, 97): (100, "aaaefffbfff9000655595406754d5552a8adaaad5551ea045551f8045551fe06"),
+    (900, 700): (100, "e455107a7555b06aaaea557fa2c2557fa0c2557fa0c0557fa0c0557fa0c0557f"),
+}
+
+
+def waves(height: int, width: int) -> np.ndarray:
+    y, x = np.mgrid[:height, :width].astype(np.float64)
+    colours = [np.sin(x / 9 + np.cos(y / 23) * 3), np.cos(y / 11 - x / 31), np.sin((x + 2 * y) / 17)]
+    return np.round(127.5 + 127 * np.stack(colours, -1)).astype(np.uint8)
+
+
+def differing(found: np.ndarray, wanted: str) -> int:
+    return int(np.unpackbits(found ^ np.frombuffer(bytes.fromhex(wanted), np.uint8)).sum())
+
+
+def test_the_hashes_are_those_of_the_reference_implementation() -> None:
+    hashes, quality = pdq_hashes(data.chelsea())
+    assert quality == 100
+    # A bit or two may go the other way where another processor rounds otherwise; a mistake changes dozens.
+    assert [differing(one, line) for one, line in zip(hashes, CHELSEA.split(), strict=True)] == pytest.approx(
+        [0] * 8, abs=2
+    )
+    coffee = "04629e769e66365cb983b8668827f27c21a779e61e36e1f8c79927e27c8299e0"
+    assert differing(pdq_hashes(data.coffee())[0][0], coffee) <= 2
+
+
+@pytest.mark.parametrize("size", WAVES)
+def test_they_are_for_every_size_and_shape(size: tuple[int, int]) -> None:
+    hashes, quality = pdq_hashes(waves(*size))
+    assert quality == WAVES[size][0]
+    assert differing(hashes[0], WAVES[size][1]) <= 2
 
 
 def turned(pixels: np.ndarray) -> list[np.ndarray]:
