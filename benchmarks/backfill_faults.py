@@ -46,7 +46,7 @@ KILLED = ["job's runner", *JOB_PARTS, "SimilarityWriter", "PostgreSQL", "S3", "G
 TOLERANCE = 1e-4
 """Of a number of a vector, which are up to 1: another process may round a float16 otherwise. How many did is printed."""
 DIGIT = 1e-4
-"""The last of scores and of numbers in evidence: what was rounded otherwise before may end on the other side of a half."""
+"""The last of numbers in evidence: what was rounded otherwise before may end on the other side of a half."""
 IMAGE_COLUMNS = "s3_path, name, status, model_name, sha256, size_bytes, media_type, width, height, etag"
 
 
@@ -213,7 +213,7 @@ def _by_path(evidence: dict[str, Any], paths: dict[int, str]) -> str:
 
 def _same(table: str, wanted: Any, held: Any) -> bool:
     if table == "links":
-        return _near(wanted[:-1], held[:-1]) and _near(json.loads(wanted[-1]), json.loads(held[-1]))
+        return wanted[:-1] == held[:-1] and _near(json.loads(wanted[-1]), json.loads(held[-1]))
     if not table.startswith("vectors"):
         return bool(wanted == held)
     return len(wanted) == len(held) and bool(np.allclose(wanted, held, rtol=0, atol=TOLERANCE))
@@ -223,7 +223,7 @@ def _near(wanted: Any, held: Any) -> bool:
     """Whether two values of JSON are the same, but for the last digit (``DIGIT``) of what is rounded."""
     if isinstance(wanted, dict) and isinstance(held, dict):
         return wanted.keys() == held.keys() and all(_near(value, held[key]) for key, value in wanted.items())
-    if isinstance(wanted, list | tuple) and isinstance(held, list | tuple):
+    if isinstance(wanted, list) and isinstance(held, list):
         return len(wanted) == len(held) and all(map(_near, wanted, held))
     if isinstance(wanted, float) and isinstance(held, float):
         return abs(wanted - held) <= 1.5 * DIGIT

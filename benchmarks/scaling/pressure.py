@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import zip_longest
 from pathlib import Path
 
 import aiohttp
@@ -221,7 +220,10 @@ def table(at: list[Phase], past: list[Phase]) -> Table:
         at: at capacity, one more than ``past``.
     """
     named = [
-        (name, one) for pair in zip_longest(at, past) for name, one in zip(("at", "past"), pair, strict=True) if one
+        (name, one)
+        for pair in itertools.zip_longest(at, past)
+        for name, one in zip(("at", "past"), pair, strict=True)
+        if one
     ]
     phases = [one for _, one in named]
     columns = (f"{name} it, {one.clients} clients" for name, one in named)

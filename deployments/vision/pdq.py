@@ -49,15 +49,16 @@ def pdq_hashes(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int]:
         size = max(1, round(pixels.shape[1] * share)), max(1, round(pixels.shape[0] * share))
         pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
     small = _shrunk(pixels)
-    steps = sum(int(np.abs(one * 100 / 255).astype(int).sum()) for one in (small[1:] - small[:-1], np.diff(small)))
+    steps = sum(int(np.abs(np.diff(small, axis=axis) * 100 / 255).astype(int).sum()) for axis in (0, 1))
     upright = _BASIS @ small @ _BASIS.T
     signs = np.where(_FREQUENCIES % 2, -1, 1).astype(np.float32)
-    turned = np.stack([
+    every = np.stack([
         (upright.T if transposed else upright) * (signs[:, None] if rows else 1) * (signs if columns else 1)
         for transposed, rows, columns in _TURNS
     ]).reshape(len(_TURNS), -1)  # fmt: skip
-    medians = np.partition(turned, turned.shape[1] // 2 - 1)[:, turned.shape[1] // 2 - 1, None]
-    return np.packbits((turned > medians)[:, ::-1], axis=1), min(100, steps // 90)
+    middle = _KEPT**2 // 2 - 1
+    medians = np.partition(every, middle)[:, middle, None]
+    return np.packbits((every > medians)[:, ::-1], axis=1), min(100, steps // 90)
 
 
 def _shrunk(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -90,13 +91,15 @@ def turned(pdq: bytes) -> NDArray[np.uint8]:
     Args:
         pdq: 32 bytes.
     Returns:
-        uint8[8, 32] in no order but that the first is the hash itself.
+        uint8[8, 32] in the order of ``ORIENTATIONS``.
     """
-    bits = np.unpackbits(np.frombuffer(pdq, np.uint8)).reshape(16, 16)
-    odd = np.arange(16, dtype=np.uint8) % 2
-    signs = [np.zeros((16, 16), np.uint8), np.tile(odd, (16, 1)), np.tile(odd[:, None], (1, 16))]
-    signs.append(signs[1] ^ signs[2])
-    return np.packbits([(some ^ sign).reshape(-1) for some in (bits, bits.T) for sign in signs], axis=1)
+    bits = np.unpackbits(np.frombuffer(pdq, np.uint8)).reshape(_KEPT, _KEPT)
+    odd = (_FREQUENCIES % 2).astype(np.uint8)[::-1]  # the highest frequency comes first
+    every = [
+        (bits.T if transposed else bits) ^ odd[:, None] * np.uint8(rows) ^ odd * np.uint8(columns)
+        for transposed, rows, columns in _TURNS
+    ]
+    return np.packbits(np.reshape(every, (len(_TURNS), -1)), axis=1)
 
 
 def hamming(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[Any]:

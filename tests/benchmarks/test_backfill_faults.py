@@ -20,7 +20,6 @@ def outcome(score: float = 0.99855, method: str = "pdq", *, similar: float = 1.0
     "other",
     [
         outcome(),
-        outcome(score=0.99865),
         outcome(similar=0.9999),
         outcome(boxes={"s3://corpus/a.jpg": [0.0, 0.0, 0.9999, 1.0]}),
     ],
@@ -32,7 +31,7 @@ def test_the_last_digit_of_a_number_is_no_difference(other: Outcome) -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        outcome(score=0.9984), outcome(method="descriptor"), outcome(similar=0.999), outcome(boxes={}),
+        outcome(score=0.99854), outcome(method="descriptor"), outcome(similar=0.999), outcome(boxes={}),
         outcome(boxes={"s3://corpus/a.jpg": [0.0, 0.0, 1.0]}), outcome(view="part"), Outcome({"links": {}}),
     ],
 )  # fmt: skip

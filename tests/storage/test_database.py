@@ -28,30 +28,30 @@ async def test_the_server_notices_a_client_that_is_cut_off(engine: AsyncEngine) 
 async def test_a_pool_keeps_the_connections_that_it_has_opened(servers: Settings) -> None:
     engine = create_engine(servers, pool_size=1)
 
-    async def together(stack: AsyncExitStack) -> set[int]:
-        held = [await stack.enter_async_context(engine.connect()) for _ in range(3)]
-        return {(await one.execute(text("SELECT pg_backend_pid()"))).scalar_one() for one in held}
-
     try:
         async with AsyncExitStack() as stack:
-            first = await together(stack)
+            first = await _together(engine, 3, stack)
         assert len(first) == 3
         async with AsyncExitStack() as stack:
-            assert await together(stack) == first
+            assert await _together(engine, 3, stack) == first
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.2), engine.connect():
                     pass
         async with AsyncExitStack() as stack:
-            assert await together(stack) == first
+            assert await _together(engine, 3, stack) == first
     finally:
         await engine.dispose()
+
+
+async def _together(engine: AsyncEngine, count: int, stack: AsyncExitStack) -> set[int]:
+    held = [await stack.enter_async_context(engine.connect()) for _ in range(count)]
+    return {(await one.execute(text("SELECT pg_backend_pid()"))).scalar_one() for one in held}
 
 
 async def _backends(engine: AsyncEngine, count: int) -> set[int]:
     """Those of so many connections that are in use together; the pool has them back afterwards."""
     async with AsyncExitStack() as stack:
-        held = [await stack.enter_async_context(engine.connect()) for _ in range(count)]
-        return {(await one.execute(text("SELECT pg_backend_pid()"))).scalar_one() for one in held}
+        return await _together(engine, count, stack)
 
 
 async def _ended(engine: AsyncEngine, pids: set[int]) -> None:
