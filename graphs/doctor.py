@@ -29,6 +29,8 @@ from storage.keys import list_keys
 
 _SOON = timedelta(days=14)
 _FREE_SHARE, _FREE_BYTES = 0.1, 2**30
+_S3_SHARE = 0.01
+"""The embedded S3 server takes no object when less of its disk is free; this is built into SeaweedFS's ``mini``."""
 _SKEW_S = 1.0
 _SECRETS = (SETTINGS_FILE, KEY_FILE, "ray.token")
 _CLOSED = ("logs", "run", "objects", "postgres", "ray")
@@ -195,8 +197,10 @@ def of_disk(home: Path) -> Iterator[Finding]:
         whose = " and ".join(disk.parts)
         said = f"{_size(disk.free_bytes)} of {_size(disk.total_bytes)} are free at {disk.folder} ({whose})"
         low = disk.free_bytes < max(_FREE_BYTES, _FREE_SHARE * disk.total_bytes)
-        level = Level.BAD if disk.free_bytes < _FREE_BYTES else Level.NOTE if low else Level.OK
-        yield Finding(level, "disk", said, "make room: uploads are refused when it is full" if low else "")
+        refuses = "s3" in disk.parts and disk.free_bytes < _S3_SHARE * disk.total_bytes
+        level = Level.BAD if refuses or disk.free_bytes < _FREE_BYTES else Level.NOTE if low else Level.OK
+        when = f"with less than {_S3_SHARE:.0%} free" if "s3" in disk.parts else "when it is full"
+        yield Finding(level, "disk", said, f"make room: uploads are refused {when}" if low else "")
 
 
 def _size(bytes_: int) -> str:

@@ -16,6 +16,9 @@ from storage.embedded.user import ServiceUser, own, runnable
 from storage.errors import ConfigurationError, Unavailable
 
 _PARTS = ("admin", "master", "volume", "filer", "s3")
+_VOLUMES = 100_000
+"""Never reached. Of itself the server keeps to as many as would fit if each grew full: on a disk of 100 GiB, one for each GiB
+that is free. Each bucket needs one of its own, so that on a nearly full disk the third was told that there is no room."""
 _GUARDED = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
 
 
@@ -99,7 +102,7 @@ class EmbeddedObjectStore:
             self._program(), "-logtostderr=true", f"-config_dir={configuration}", "mini",
             f"-dir={self._folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-webdav=false",
             "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={configuration / 's3.json'}",
-            "-s3.autoCreateBucket=false", "-master.telemetry=false",
+            "-s3.autoCreateBucket=false", "-master.telemetry=false", f"-volume.max={_VOLUMES}",
         ]  # fmt: skip
         for part in _PARTS:
             command.append(f"-{part}.port={self._ports.take(f's3_{part}')}")

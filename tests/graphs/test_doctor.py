@@ -23,6 +23,7 @@ from graphs.doctor import (
     Finding,
     Level,
     examine,
+    of_disk,
     of_files,
     of_isolation,
     of_keys,
@@ -32,6 +33,7 @@ from graphs.doctor import (
     processes,
 )
 from graphs.doctor_ports import Listening, is_loopback, listening
+from storage.embedded.disks import Disk
 from storage.errors import ConfigurationError
 from storage.keys import create_key, revoke_key
 from tests.graphs.commands.conftest import run
@@ -69,6 +71,32 @@ def test_the_command_fails_where_something_is_bad(servers: Settings, home: Path,
     assert placeholder.level == Level.BAD and "placeholder" in placeholder.what
     with pytest.raises(ConfigurationError, match="no installation"):
         examine(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("parts", "free_gib", "total_gib", "level"),
+    [
+        (("home", "postgresql", "s3"), 60, 500, Level.OK),
+        (("home", "postgresql", "s3"), 40, 500, Level.NOTE),
+        (("home", "postgresql", "s3"), 4, 500, Level.BAD),
+        (("home", "postgresql"), 4, 500, Level.NOTE),
+        (("home",), 0.5, 1, Level.BAD),
+    ],
+)
+def test_a_disk_is_bad_from_where_uploads_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    parts: tuple[str, ...],
+    free_gib: float,
+    total_gib: int,
+    level: Level,
+) -> None:
+    disk = Disk(parts, tmp_path, int(free_gib * 2**30), total_gib * 2**30)
+    monkeypatch.setattr("graphs.doctor.disks", lambda home: [disk])
+    (finding,) = of_disk(tmp_path)
+    assert finding.level == level
+    assert (level == Level.OK) == (not finding.do)
+    assert ("less than 1% free" in finding.do) == ("s3" in parts and level != Level.OK)
 
 
 def test_a_database_that_is_down_hides_nothing(home: Path, tmp_path: Path) -> None:
