@@ -23,8 +23,8 @@ from graphs.doctor import processes
 from graphs.doctor_ports import Listening, listening
 from graphs.service import Running, up
 
-_CALM_S = 60.0
-"""Decoders end after so long without work, and allocators give back what they hold."""
+_CALM_S = 80.0
+"""By then idle decoders have ended (a minute after their last work), and allocators have given back what they held."""
 
 
 def memory_table(columns: dict[str, dict[str, Memory]]) -> Table:

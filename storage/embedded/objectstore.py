@@ -19,6 +19,9 @@ _PARTS = ("admin", "master", "volume", "filer", "s3")
 _VOLUMES = 100_000
 """Never reached. Of itself the server keeps to as many as would fit if each grew full: on a disk of 100 GiB, one for each GiB
 that is free. Each bucket needs one of its own, so that on a nearly full disk the third was told that there is no room."""
+_GOGC = "25"
+"""Percent of live memory that may become garbage before it is collected; Go's own 100 leaves twice as much lying about while
+pictures come, and costs no less (docs/operations.md)."""
 _GUARDED = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
 
 
@@ -107,7 +110,7 @@ class EmbeddedObjectStore:
         for part in _PARTS:
             command.append(f"-{part}.port={self._ports.take(f's3_{part}')}")
             command.append(f"-{part}.port.grpc={self._ports.take(f's3_{part}_grpc')}")
-        environment = {"TMPDIR": str(self._folder / "tmp"), "HOME": str(self._folder)}
+        environment = {"TMPDIR": str(self._folder / "tmp"), "HOME": str(self._folder), "GOGC": _GOGC}
         self.process.start(command, environment=environment, folder=self._folder, user=self._user)
 
     def _answers(self, access_key: str, secret_key: str) -> bool:

@@ -39,6 +39,24 @@ while held() > full - 100 and time.monotonic() < end:
 print(full, freed, held())
 """
 
+OF_A_THREAD = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from deployments import idle_memory
+
+def work():
+    bytes(30 * 2**20)  # raises what the C library keeps
+    [b"x" * (70_000 + number) for number in range(800)]
+
+if sys.argv[1:]:
+    idle_memory.give_back_when_idle()
+with ThreadPoolExecutor(1) as pool:
+    pool.submit(work).result()
+    lines = Path("/proc/self/status").read_text().splitlines()
+    print(*(int(line.split()[1]) / 2**10 for line in lines if line.startswith(("VmHWM", "VmRSS"))))
+"""
+
 
 @pytest.mark.skipif(sys.platform != "linux", reason="malloc_trim is glibc's")
 def test_freed_memory_goes_back_once_idle() -> None:
@@ -46,3 +64,14 @@ def test_freed_memory_goes_back_once_idle() -> None:
     full, freed, idle = (float(word) for word in done.stdout.split())
     assert full - freed < 100, "it works, and the allocator gives nothing back by itself"
     assert full - idle > 100
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mallopt is glibc's")
+def test_the_heap_of_a_thread_goes_back_at_once() -> None:
+    given_back = []
+    for tuned in ([], ["tuned"]):
+        done = subprocess.run([sys.executable, "-c", OF_A_THREAD, *tuned], capture_output=True, text=True, check=True)
+        full, freed = (float(word) for word in done.stdout.split())
+        given_back.append(full - freed)
+    as_it_comes, tuned_mib = given_back
+    assert tuned_mib > 30 > as_it_comes + 10, given_back

@@ -2,6 +2,7 @@
 
 import uuid
 
+import lancedb
 import numpy as np
 import pytest
 
@@ -54,6 +55,24 @@ async def test_bits_and_wrong_sizes(servers: Settings) -> None:
     assert (read.vectors == bits).all() and read.vectors.dtype == np.uint8
     with pytest.raises(ValueError, match=r"takes \[n, 32\]"):
         await table.append(rows([1], 5), 2)
+
+
+async def test_what_a_connection_keeps_is_bounded(servers: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[lancedb.Session] = []
+    session = lancedb.Session
+    monkeypatch.setattr(lancedb, "Session", lambda *sizes: made.append(session(*sizes)) or made[-1])
+    sizes = []
+    for mib in (1, 64):
+        space = VectorSpace(f"bounded-{uuid.uuid4().hex}@1", 24)
+        connection = await connect(servers.model_copy(update={"table_cache_mib": mib}))
+        table = await VectorTable.open(connection, space, create=True)
+        assert table is not None
+        for seq in range(150):
+            await table.append(rows([seq], space.dim, seq), seq)
+            await table.latest()
+            await table.count()
+        sizes.append(made[-1].size_bytes)
+    assert 2**19 < sizes[0] < 1.1 * 2**20 < sizes[1]
 
 
 async def test_a_dead_store_is_unavailable(servers: Settings) -> None:
