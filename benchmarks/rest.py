@@ -3,7 +3,7 @@
     python -m benchmarks.rest [PHOTOS] [--pictures 200]
 
 Brings the service up in a folder of its own (removed afterwards), waits until it is quiet, and prints both; with photos, the
-memory once more after they were processed and it was quiet again for a minute. All processes are counted, those too that Ray
+memory once more after they were processed and it was quiet again for 80 seconds. All processes are counted, those too that Ray
 names otherwise. The exit code is 1 if a port can be reached from outside that asks nobody for a secret.
 """
 

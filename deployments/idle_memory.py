@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable
 
 _LOOK_S = 10.0
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_TOP, _OWN_PAGES = 2 * 2**20, 2**20
-"""Bytes free at the end of a heap from which on they go back, and bytes of a block that is mapped by itself. Of itself the C
-library raises the second to the largest block ever freed, 32 MiB at most, and the first to twice that: each thread that has
-held a picture kept its heap, which ``malloc_trim`` does not shorten (docs/operations.md)."""
+_THRESHOLDS = {-1: 4 * 2**20, -3: 32 * 2**20}
+"""Of mallopt(3), in bytes: M_TRIM_THRESHOLD, which is what may lie free at the end of a heap, and M_MMAP_THRESHOLD, from where
+on a block is mapped by itself. Of itself the C library raises the second to the largest block ever freed, 32 MiB at most, and
+the first to twice that: each thread that had held a picture kept a heap of up to 64 MiB, whose end ``malloc_trim`` leaves
+(docs/operations.md, "Memory at rest")."""
 _IDLE = 0.1
 """Share of a core below which a process has nothing to do; at rest a replica takes some 0.02 for its health and its metrics."""
 
@@ -45,8 +45,8 @@ class IdleTrimmer(threading.Thread):
 
 def give_back_when_idle(release: Callable[[], None] | None = None) -> None:
     """For the process of a replica, before it works; heaps of threads stay short from then on; see ``IdleTrimmer``."""
-    tune = getattr(ctypes.CDLL(None), "mallopt", None)
+    tune = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc has it
     if tune is not None:
-        tune(_M_TRIM_THRESHOLD, _TOP)
-        tune(_M_MMAP_THRESHOLD, _OWN_PAGES)
+        for parameter, value in _THRESHOLDS.items():
+            tune(parameter, value)
     IdleTrimmer(release).start()

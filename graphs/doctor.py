@@ -197,9 +197,10 @@ def of_disk(home: Path) -> Iterator[Finding]:
         whose = " and ".join(disk.parts)
         said = f"{_size(disk.free_bytes)} of {_size(disk.total_bytes)} are free at {disk.folder} ({whose})"
         low = disk.free_bytes < max(_FREE_BYTES, _FREE_SHARE * disk.total_bytes)
-        refuses = "s3" in disk.parts and disk.free_bytes < _S3_SHARE * disk.total_bytes
-        level = Level.BAD if refuses or disk.free_bytes < _FREE_BYTES else Level.NOTE if low else Level.OK
-        when = f"with less than {_S3_SHARE:.0%} free" if "s3" in disk.parts else "when it is full"
+        least = int(_S3_SHARE * disk.total_bytes) if "s3" in disk.parts else 0
+        bad = disk.free_bytes < max(_FREE_BYTES, least)
+        level = Level.BAD if bad else Level.NOTE if low else Level.OK
+        when = f"below {_size(least)}" if least else "when it is full"
         yield Finding(level, "disk", said, f"make room: uploads are refused {when}" if low else "")
 
 

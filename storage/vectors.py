@@ -71,8 +71,8 @@ def _from_arrow(table: pa.Table, space: VectorSpace) -> VectorRows:
 async def connect(settings: Settings) -> Any:
     """A LanceDB connection on the vectors bucket (lancedb.AsyncConnection).
 
-    It keeps what the settings ``index_cache_mib`` and ``table_cache_mib`` allow. LanceDB's own limit of the second is 1 GiB,
-    which a reader comes to: each version that it has followed leaves some 12 KB.
+    Its caches take what the settings ``index_cache_mib`` and ``metadata_cache_mib`` allow. Each version that a reader has
+    followed leaves its description in the second, whose limit is 1 GiB in LanceDB itself.
 
     Raises:
         Unavailable: the object store does not answer.
@@ -92,7 +92,7 @@ async def connect(settings: Settings) -> Any:
     if settings.s3_access_key and settings.s3_secret_key:
         options["aws_access_key_id"] = settings.s3_access_key.get_secret_value()
         options["aws_secret_access_key"] = settings.s3_secret_key.get_secret_value()
-    caches = lancedb.Session(settings.index_cache_mib * 2**20, settings.table_cache_mib * 2**20)
+    caches = lancedb.Session(settings.index_cache_mib * 2**20, settings.metadata_cache_mib * 2**20)
     try:
         return await lancedb.connect_async(
             f"s3://{settings.s3_vectors_bucket}/tables", storage_options=options, session=caches

@@ -19,6 +19,8 @@ ORIENTATIONS = (
 _LONG_SIDE = 512
 """The reference implementation shrinks to 512 pixels before hashing (ThreatExchange, pdq/README.md)."""
 _SIDE, _KEPT = 64, 16
+_LEAST_SIDE = 5
+"""Pixels; the reference implementation gives all zeros, of quality 0, below (MIN_HASHABLE_DIM): nothing but rounding is there."""
 _LUMA = np.array([[0.299, 0.587, 0.114]], np.float32)
 _FREQUENCIES = np.arange(1, _KEPT + 1)
 _BASIS = np.cos(np.pi / (2 * _SIDE) * np.outer(_FREQUENCIES, 2 * np.arange(_SIDE) + 1)).astype(np.float32)
@@ -38,16 +40,24 @@ def pdq_hashes(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int]:
         pixels: uint8[h, w, 3] RGB.
     Returns:
         uint8[8, 32] in the order of ``ORIENTATIONS`` (the bytes of the usual hexadecimal form), and the quality, 0 to
-        100: pictures below 50 have too little structure.
+        100: pictures below 50 have too little structure. Zeros and 0 where a side has under 5 pixels, or has so few when the
+        longer one is brought to 512.
+    Raises:
+        ValueError: an array of another kind.
     Source:
-        Davis and Rosen, "PDQ & TMK+PDQF", Facebook 2019; windows, places and rounding as in ThreatExchange's pdqhashing.cpp.
-        The bits are those of that code but where two coefficients are equal up to rounding, as in pictures with a side of
-        under 16 pixels (tests/deployments/vision/test_pdq.py).
+        Davis and Rosen, "PDQ & TMK+PDQF", Facebook 2019; windows, places and rounding as in ThreatExchange's
+        pdq/cpp/hashing/pdqhashing.cpp and pdq/cpp/downscaling/downscaling.cpp. The bits are those of that code but where two
+        coefficients are equal up to rounding, as in pictures with a side of 5 to 15 pixels
+        (tests/deployments/vision/test_pdq.py).
     """
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise ValueError(f"PDQ takes uint8[h, w, 3], got {pixels.dtype}{list(pixels.shape)}")
     share = _LONG_SIDE / max(pixels.shape[:2])
     if share < 1:
         size = max(1, round(pixels.shape[1] * share)), max(1, round(pixels.shape[0] * share))
         pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+    if min(pixels.shape[:2]) < _LEAST_SIDE:
+        return np.zeros((len(_TURNS), _KEPT**2 // 8), np.uint8), 0
     small = _shrunk(pixels)
     steps = sum(int(np.abs(np.diff(small, axis=axis) * 100 / 255).astype(int).sum()) for axis in (0, 1))
     upright = _BASIS @ small @ _BASIS.T

@@ -221,7 +221,8 @@ class Sandbox:
     def _look_later(self) -> None:
         """Has idle processes ended in time where there is more than one; called with the lock held."""
         if len(self._idle) > 1 and self._timer is None:
-            self._timer = threading.Timer(self._idle_s, self._end_idle)
+            due = min(one.used for one in self._idle[:-1]) + self._idle_s
+            self._timer = threading.Timer(max(0.0, due - time.monotonic()), self._end_idle)
             self._timer.daemon = True
             self._timer.start()
 

@@ -17,11 +17,11 @@ from storage.errors import ConfigurationError, Unavailable
 
 _PARTS = ("admin", "master", "volume", "filer", "s3")
 _VOLUMES = 100_000
-"""Never reached. Of itself the server keeps to as many as would fit if each grew full: on a disk of 100 GiB, one for each GiB
-that is free. Each bucket needs one of its own, so that on a nearly full disk the third was told that there is no room."""
+"""Never reached. Of itself ``mini`` allows as many volumes as would fit if each grew full, and one is 1 % of the disk, 64 MiB
+to 1 GiB: with 3 GB left of 100 there were two. Each bucket needs one of its own; the third was told that there is no room."""
 _GOGC = "25"
-"""Percent of live memory that may become garbage before it is collected; Go's own 100 leaves twice as much lying about while
-pictures come, and costs no less (docs/operations.md)."""
+"""Percent of the live heap that may be garbage before it is collected. With Go's own 100 the process grew to twice the size while
+pictures came, and took as much processor time (docs/operations.md, "Memory at rest")."""
 _GUARDED = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
 
 

@@ -96,7 +96,7 @@ def test_a_disk_is_bad_from_where_uploads_are_refused(
     (finding,) = of_disk(tmp_path)
     assert finding.level == level
     assert (level == Level.OK) == (not finding.do)
-    assert ("less than 1% free" in finding.do) == ("s3" in parts and level != Level.OK)
+    assert ("refused below 5.0 GiB" in finding.do) == ("s3" in parts and level != Level.OK)
 
 
 def test_a_database_that_is_down_hides_nothing(home: Path, tmp_path: Path) -> None:

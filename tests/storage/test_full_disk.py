@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from uuid import UUID
 
 import boto3
@@ -63,14 +64,15 @@ def test_no_bucket_is_refused_while_there_is_room() -> None:
         server = EmbeddedObjectStore(folder, service_user())
         try:
             access, secret = server.start(None, None)
-            client = boto3.client(
-                "s3", endpoint_url=server.endpoint, region_name="us-east-1", aws_access_key_id=access,
-                aws_secret_access_key=secret, config=Config(retries={"total_max_attempts": 1}),
-            )  # fmt: skip
-            for number in range(8):
-                client.create_bucket(Bucket=f"bucket-{number}")
-                client.put_object(Bucket=f"bucket-{number}", Key="key", Body=b"content")
-            client.close()
+            with closing(
+                boto3.client(
+                    "s3", endpoint_url=server.endpoint, region_name="us-east-1", aws_access_key_id=access,
+                    aws_secret_access_key=secret, config=Config(connect_timeout=2, read_timeout=20),
+                )
+            ) as client:  # fmt: skip
+                for number in range(8):
+                    client.create_bucket(Bucket=f"bucket-{number}")
+                    client.put_object(Bucket=f"bucket-{number}", Key="key", Body=b"content")
         finally:
             server.process.stop()
 

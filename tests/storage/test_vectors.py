@@ -58,21 +58,25 @@ async def test_bits_and_wrong_sizes(servers: Settings) -> None:
 
 
 async def test_what_a_connection_keeps_is_bounded(servers: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[lancedb.Session] = []
-    session = lancedb.Session
-    monkeypatch.setattr(lancedb, "Session", lambda *sizes: made.append(session(*sizes)) or made[-1])
-    sizes = []
+    sessions: list[lancedb.Session] = []
+    real = lancedb.Session
+
+    def session(*limits: int) -> lancedb.Session:
+        sessions.append(real(*limits))
+        return sessions[-1]
+
+    monkeypatch.setattr(lancedb, "Session", session)  # nothing tells the session of a connection
     for mib in (1, 64):
         space = VectorSpace(f"bounded-{uuid.uuid4().hex}@1", 24)
-        connection = await connect(servers.model_copy(update={"table_cache_mib": mib}))
+        connection = await connect(servers.model_copy(update={"metadata_cache_mib": mib}))
         table = await VectorTable.open(connection, space, create=True)
         assert table is not None
         for seq in range(150):
             await table.append(rows([seq], space.dim, seq), seq)
             await table.latest()
             await table.count()
-        sizes.append(made[-1].size_bytes)
-    assert 2**19 < sizes[0] < 1.1 * 2**20 < sizes[1]
+    bounded, free = (one.size_bytes for one in sessions)
+    assert 2**19 < bounded < 1.1 * 2**20 < free
 
 
 async def test_a_dead_store_is_unavailable(servers: Settings) -> None:

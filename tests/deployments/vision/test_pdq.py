@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from skimage import data
 
 from deployments.vision.pdq import ORIENTATIONS, hamming, pdq_hashes
@@ -92,4 +93,20 @@ def test_strangers_are_far_apart_and_edits_near() -> None:
 
 def test_a_flat_picture_has_no_quality() -> None:
     assert pdq_hashes(np.full((64, 64, 3), 128, np.uint8))[1] == 0
-    assert pdq_hashes(np.zeros((1, 1, 3), np.uint8))[0].shape == (8, 32)
+
+
+@pytest.mark.parametrize("sides", [(1, 1), (1, 300), (300, 4), (40, 5000)])
+def test_strips_of_under_five_pixels_have_no_hash(sides: tuple[int, int]) -> None:
+    ramp = np.broadcast_to(np.linspace(0, 255, max(sides)).astype(np.uint8), (min(sides), max(sides)))
+    strip = np.ascontiguousarray(np.repeat((ramp if sides[1] > sides[0] else ramp.T)[..., None], 3, 2))
+    hashes, quality = pdq_hashes(strip)
+    assert hashes.shape == (8, 32) and not hashes.any() and quality == 0, "as the reference implementation has it"
+    assert pdq_hashes(np.tile(data.chelsea()[:, :1], (1, 5, 1)))[0].any()
+
+
+@pytest.mark.parametrize(
+    "pixels", [np.zeros((64, 64), np.uint8), np.zeros((64, 64, 4), np.uint8), np.zeros((64, 64, 3), np.uint16)]
+)
+def test_other_arrays_are_refused(pixels: NDArray[np.uint8]) -> None:
+    with pytest.raises(ValueError, match="uint8"):
+        pdq_hashes(pixels)

@@ -124,7 +124,7 @@ def test_it_refuses_the_same(sandbox: Sandbox) -> None:
 
 
 def test_a_process_is_used_again_and_only_the_last_one_outlives_its_idle_time() -> None:
-    with made(workers=2, idle_s=2.0, cpu_s=30.0) as sandbox:
+    with made(workers=2, idle_s=6.0, cpu_s=30.0) as sandbox:
         sandbox.probe(noise(32), **PROBE)
         first = sandbox.pids
         sandbox.probe(noise(32), **PROBE)
