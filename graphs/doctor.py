@@ -200,7 +200,7 @@ def of_disk(home: Path) -> Iterator[Finding]:
         least = int(_S3_SHARE * disk.total_bytes) if "s3" in disk.parts else 0
         bad = disk.free_bytes < max(_FREE_BYTES, least)
         level = Level.BAD if bad else Level.NOTE if low else Level.OK
-        when = f"below {_size(least)}" if least else "when it is full"
+        when = f"below {_size(least)}" if least >= 2**20 else "when it is full"
         yield Finding(level, "disk", said, f"make room: uploads are refused {when}" if low else "")
 
 

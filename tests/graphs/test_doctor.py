@@ -81,6 +81,7 @@ def test_the_command_fails_where_something_is_bad(servers: Settings, home: Path,
         (("home", "postgresql", "s3"), 4, 500, Level.BAD),
         (("home", "postgresql"), 4, 500, Level.NOTE),
         (("home",), 0.5, 1, Level.BAD),
+        (("s3",), 0, 0.05, Level.BAD),
     ],
 )
 def test_a_disk_is_bad_from_where_uploads_are_refused(
@@ -88,15 +89,16 @@ def test_a_disk_is_bad_from_where_uploads_are_refused(
     tmp_path: Path,
     parts: tuple[str, ...],
     free_gib: float,
-    total_gib: int,
+    total_gib: float,
     level: Level,
 ) -> None:
-    disk = Disk(parts, tmp_path, int(free_gib * 2**30), total_gib * 2**30)
+    disk = Disk(parts, tmp_path, int(free_gib * 2**30), int(total_gib * 2**30))
     monkeypatch.setattr("graphs.doctor.disks", lambda home: [disk])
     (finding,) = of_disk(tmp_path)
     assert finding.level == level
     assert (level == Level.OK) == (not finding.do)
-    assert ("refused below 5.0 GiB" in finding.do) == ("s3" in parts and level != Level.OK)
+    assert ("refused below 5.0 GiB" in finding.do) == ("s3" in parts and level != Level.OK and total_gib == 500)
+    assert ("refused when it is full" in finding.do) == (level != Level.OK and "below" not in finding.do)
 
 
 def test_a_database_that_is_down_hides_nothing(home: Path, tmp_path: Path) -> None:
