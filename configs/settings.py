@@ -97,10 +97,10 @@ class Settings(BaseSettings):
     index_refine: int = Field(5, ge=1, le=100, description="times k candidates that are scored with full vectors")
     index_probes: int = Field(4, ge=1, le=1000, description="partitions of the index that are searched")
     index_cache_mib: int = Field(
-        6144, ge=64, le=10**7, description="MiB of LanceDB's index cache, of each process that searches vector tables"
+        6144, ge=64, le=10**7, description="MiB of LanceDB's index cache, of each connection to the vector tables"
     )
     metadata_cache_mib: int = Field(
-        128, ge=1, le=10**6, description="MiB of LanceDB's metadata cache (versions and files), of each process"
+        128, ge=1, le=10**6, description="MiB of LanceDB's metadata cache (versions and files), of each connection"
     )
     features_held: int = Field(
         1024, ge=0, description="pictures whose local features each pipeline keeps in memory, about 55 KB each"

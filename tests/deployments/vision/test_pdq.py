@@ -101,6 +101,9 @@ def test_strips_of_under_five_pixels_have_no_hash(sides: tuple[int, int]) -> Non
     strip = np.ascontiguousarray(np.repeat((ramp if sides[1] > sides[0] else ramp.T)[..., None], 3, 2))
     hashes, quality = pdq_hashes(strip)
     assert hashes.shape == (8, 32) and not hashes.any() and quality == 0, "as the reference implementation has it"
+
+
+def test_five_pixels_are_enough_for_a_hash() -> None:
     assert pdq_hashes(np.tile(data.chelsea()[:, :1], (1, 5, 1)))[0].any()
 
 
